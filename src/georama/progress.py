@@ -1,0 +1,86 @@
+"""One place for bars: rate and time left on a terminal, silence everywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+# rich allows one live display at a time, so a bar opened inside another joins its display.
+_open: list[Progress] = []
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error while the block runs.
+
+    Args:
+        title: What is being done, for example "Embedding".
+        total: Number of steps, or None when it is not known beforehand.
+
+    Yields:
+        `advance(n)`, to be called after every n steps.
+    """
+    if not sys.stderr.isatty():
+        yield _silent
+        return
+    bars = _open[0] if _open else None
+    if bars is not None:
+        with _one_bar(bars, title, total) as advance:
+            yield advance
+        return
+    with _display() as bars:
+        _open.append(bars)
+        try:
+            with _one_bar(bars, title, total) as advance:
+                yield advance
+        finally:
+            _open.clear()
+
+
+def _silent(n: int) -> None:
+    """Take a step without showing it."""
+
+
+@contextmanager
+def _one_bar(bars: Progress, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    task = bars.add_task(title, total=total)
+    try:
+        yield lambda n: bars.advance(task, n)
+    finally:
+        bars.remove_task(task)
+
+
+def _display() -> Progress:
+    # Imported here, since rich costs a tenth of a second that quiet runs need not pay.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Steps a second, with as many digits as say something."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.3g}/s" if task.speed else "", style="dim")
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
