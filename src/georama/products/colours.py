@@ -1,0 +1,46 @@
+"""Colours of maps: limits that outliers do not spoil, scales for amounts, palettes for classes."""
+
+from __future__ import annotations
+
+import colorsys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Twelve hues with different lightness, chosen so that neighbours in the list differ in both.
+_PALETTE = (
+    (31, 119, 180), (242, 142, 43), (44, 140, 90), (200, 60, 60), (148, 103, 189), (237, 201, 72),
+    (118, 183, 222), (140, 86, 75), (255, 157, 167), (110, 110, 110), (160, 203, 110), (20, 70, 99),
+)  # fmt: skip
+
+
+def class_palette(count: int) -> list[tuple[int, int, int]]:
+    """`count` colours (red, green, blue: 0 to 255), the first twelve most easily told apart."""
+    colours = list(_PALETTE[:count])
+    turn = 0
+    while len(colours) < count:
+        # Steps of the golden ratio never fall on an earlier hue.
+        hue = (0.11 + turn * 0.61803398875) % 1.0
+        light, full = ((0.42, 0.62), (0.62, 0.5), (0.75, 0.7), (0.3, 0.7))[turn % 4]
+        red, green, blue = colorsys.hls_to_rgb(hue, light, full)
+        colour = (round(red * 255), round(green * 255), round(blue * 255))
+        turn += 1
+        if colour not in colours:
+            colours.append(colour)
+    return colours
+
+
+def robust_limits(values: NDArray[Any]) -> tuple[float, float]:
+    """The 2nd and 98th percentile of the finite values, a little apart if they are equal."""
+    seen = np.asarray(values, dtype=np.float64)
+    seen = seen[np.isfinite(seen)]
+    if seen.size == 0:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(seen, [2.0, 98.0]))
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-30):
+        low, high = float(seen.min()), float(seen.max())
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-30):
+        half = 0.05 * abs(low) or 0.5
+        low, high = low - half, high + half
+    return low, high
