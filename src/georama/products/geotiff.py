@@ -277,9 +277,7 @@ class MapWriter:
             raw.tag(1, {f"class_{i}": name for i, name in enumerate(self.classes)})
             raw.translate("nearest", predictor="2")
             side = raw.final.with_name(raw.final.name + ".aux.xml")
-            side.write_text(
-                _category_xml(self.classes, class_palette(len(self.classes))), encoding="utf-8"
-            )
+            side.write_text(_category_xml(self.classes), encoding="utf-8")
 
     def _unit(self, band: str) -> str:
         amounts = ("prediction", "lower", "upper")
