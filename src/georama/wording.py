@@ -1,0 +1,33 @@
+"""The parts of a good error sentence: short lists, counts, and the nearest name first."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def listing(items: Iterable[object], *, most: int = 5) -> str:
+    """The first few items as words: "3, 7 and 12" or "3, 7, 12, 15, 20 and 9 more"."""
+    words = [str(item) for item in items]
+    if len(words) > most:
+        return f"{', '.join(words[:most])} and {len(words) - most} more"
+    if len(words) > 1:
+        return f"{', '.join(words[:-1])} and {words[-1]}"
+    return "".join(words)
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: "1 row", "2 rows", "3 polygons", "4 copies"."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
+
+
+def nearest(wanted: str, names: Iterable[object]) -> list[str]:
+    """All the names, those most like the wanted one first (case does not count)."""
+    wanted = wanted.casefold()
+
+    def unlike(name: str) -> float:
+        name = name.casefold()
+        part = 0.3 if wanted and (wanted in name or name in wanted) else 0.0
+        return -difflib.SequenceMatcher(None, wanted, name).ratio() - part
+
+    return sorted((str(name) for name in names), key=unlike)
