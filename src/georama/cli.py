@@ -1,0 +1,214 @@
+"""The command line: parse, call the function of the same name, print.
+
+Nothing heavy is imported here: each command imports its verb when it runs, so that help and usage
+errors answer at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+import georama
+from georama.errors import GeoramaError, UsageError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
+LACKING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENOMEM}
+MOST_LINES = 6
+
+WELCOME = """\
+georama {version}: a table of places with a label goes in, a map with its honest error comes out.
+
+Five things to do, each a line to copy:
+
+  Map what you measured, with intervals, a picture and a report
+      georama map stations.csv --target temperature --unit "°C"
+  Ask the same for places of your own instead of the whole world
+      georama map stations.csv --target temperature --at villages.csv
+  Turn places into representations, one row each
+      georama embed places.csv --out places.parquet
+  Find the places that are most like one
+      georama search places.parquet --like "24.94,60.17"
+  See what there is, and whether this machine has all it takes
+      georama recipes
+      georama doctor
+
+More: georama COMMAND --help. Coordinates are written longitude first.
+"""
+
+app = typer.Typer(
+    name="georama",
+    add_completion=False,
+    rich_markup_mode=None,  # plain help can be copied, and rich costs a tenth of a second
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+)
+data_app = typer.Typer(help="The kit of real data that published packages carry.")
+app.add_typer(data_app, name="data")
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Say what the work would take, and stop.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
+Model = Annotated[
+    str, typer.Option(help="world, geoclip, satclip, lonlat, wrap, sh10 or a model folder.")
+]
+Weights = Annotated[Path | None, typer.Option(help="A checkpoint file of that model.")]
+Lon = Annotated[str | None, typer.Option(help="Column of the longitude or easting.")]
+Lat = Annotated[str | None, typer.Option(help="Column of the latitude or northing.")]
+Crs = Annotated[str | None, typer.Option(help="CRS of the coordinates, e.g. EPSG:32633.")]
+Layer = Annotated[str | None, typer.Option(help="Layer of a file that holds several.")]
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Any place on Earth becomes representations, maps and answers, with an honest error."""
+    if version:
+        print(f"georama {georama.__version__}")
+    elif context.invoked_subcommand is None:
+        print(WELCOME.format(version=georama.__version__), end="")
+
+
+@app.command()
+def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Check this machine: libraries, drivers, processor, memory, disk, data kit and weights."""
+    from georama.verbs.doctor import doctor
+
+    report = doctor()
+    print(report.to_json() if as_json else report.to_text(), end="")
+    if not report.healthy:
+        raise typer.Exit(1)
+
+
+@app.command()
+def map(
+    places: Annotated[Path, typer.Argument(help="CSV, GeoParquet, GeoJSON, GPKG, … of places.")],
+    target: Annotated[str, typer.Option(help="The column to map.")],
+    out: Annotated[Path | None, typer.Option(help="Folder; by default PLACES-TARGET.")] = None,
+    at: Annotated[Path | None, typer.Option(help="Only at the places of this file.")] = None,
+    bbox: Annotated[str | None, typer.Option(help="WEST,SOUTH,EAST,NORTH in degrees.")] = None,
+    region: Annotated[str | None, typer.Option(help="A country, a continent or world.")] = None,
+    resolution: Annotated[float | None, typer.Option(help="Cell size in degrees.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="regression, counts, circular or classification.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of the target, for the legend.")] = None,
+    model: Model = "world",
+    weights: Weights = None,
+    lon: Lon = None,
+    lat: Lat = None,
+    crs: Crs = None,
+    layer: Layer = None,
+    period: Annotated[str | None, typer.Option(help="Column of the dates.")] = None,
+    split: Annotated[str | None, typer.Option(help="Column of your own train/test split.")] = None,
+    level: Annotated[float, typer.Option(help="Share that the intervals are to cover.")] = 0.9,
+    check: Annotated[Path | None, typer.Option(help="Further places with the truth.")] = None,
+    seed: Seed = 0,
+    plan: Plan = False,
+    debug: Debug = False,
+) -> None:
+    """Map a table of places: GeoTIFF with intervals, picture, report and honest scores."""
+    from georama.verbs.map import map
+
+    map(
+        places,
+        target,
+        out=out or Path(f"{places.stem}-{target}"),
+        at=at,
+        bbox=_box(bbox),
+        region=region,
+        resolution=resolution,
+        kind=kind,
+        unit=unit,
+        model=model,
+        weights=weights,
+        lon=lon,
+        lat=lat,
+        crs=crs,
+        layer=layer,
+        period=period,
+        split=split,
+        level=level,
+        check=check,
+        seed=seed,
+        plan=plan,
+    )
+
+
+def _box(text: str | None) -> tuple[float, float, float, float] | None:
+    """Four degrees out of WEST,SOUTH,EAST,NORTH."""
+    if text is None:
+        return None
+    try:
+        west, south, east, north = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--bbox wants WEST,SOUTH,EAST,NORTH in degrees, got {text!r}",
+            remedy="write it like --bbox 5,45,15,55",
+        ) from None
+    return west, south, east, north
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors are told on standard error.
+
+    Codes: 0 done, 1 a fault of georama or a failed check, 2 usage, 3 bad data, 4 network,
+    5 resources, 130 interrupted, 141 the reader of the output went away.
+    """
+    try:
+        code = app(args=arguments, prog_name="georama", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        return _tell(error)
+    if code == INTERRUPTED:
+        print("interrupted; rerun the same command to resume", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: Exception) -> int:
+    """Print what went wrong in at most six lines and return the exit code for it."""
+    match error:
+        case GeoramaError():
+            text, code = str(error), error.exit_code
+        case typer.TyperException():
+            context = getattr(error, "ctx", None)  # usage errors know the command they came from
+            command = context.command_path if context else "georama"
+            said = error.format_message().rstrip(".")
+            text, code = f"{said}; see {command} --help", error.exit_code
+        case MemoryError():
+            text = "this needs more memory than there is; ask for a smaller --bbox or a coarser"
+            text, code = f"{text} --resolution, or see --plan", 5
+        case OSError() if error.errno in LACKING:
+            text = f"{error.strerror}: {error.filename or 'no file named'}"
+            text, code = f"{text}; free space, or give an --out that can be written", 5
+        case _:
+            text = f"{type(error).__name__}: {error}\nThis is a fault of georama, not of yours."
+            text += "\nRerun with --debug and report what it prints, with the output of"
+            text, code = f"{text} `georama doctor --json`.", 1
+    lines = f"georama: {text}".splitlines()
+    print("\n".join(lines[:MOST_LINES]), file=sys.stderr)
+    return code
