@@ -205,7 +205,7 @@ def _check_range(places: Any, geometry: NDArray[Any]) -> None:
         extreme = np.where(np.abs(low) > np.abs(high), low, high)
         beyond = np.flatnonzero(np.abs(extreme) > limit)
         if len(beyond):
-            values = listing((f"{extreme[p]:.10g}" for p in beyond[:5]))
+            values = listing(f"{extreme[p]:.10g}" for p in beyond[:5])
             raise DataError(
                 f"a {what} lies between -{limit} and {limit}, {name_rows(places, beyond)} "
                 f"{'has' if len(beyond) == 1 else 'have'} {values}"
@@ -282,8 +282,10 @@ def _unwrapped(ring: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def lonlat(places: gpd.GeoDataFrame) -> NDArray[np.float64]:
-    """One point a place, shape (n, 2), degrees east then north: the point itself, or a point
-    inside the largest part of the polygon."""
+    """One point a place, degrees east then north, shape (n, 2).
+
+    It is the point itself, or a point inside the largest part of the polygon.
+    """
     geometry: NDArray[Any] = np.asarray(places.geometry.array, dtype=object)
     areal = shapely.get_type_id(geometry) != _POINT
     if areal.any():
@@ -297,8 +299,10 @@ def lonlat(places: gpd.GeoDataFrame) -> NDArray[np.float64]:
 
 
 def _equal_area(geometry: NDArray[Any]) -> NDArray[Any]:
-    """Lambert's cylindrical equal-area projection: x is the longitude, y the sine of latitude,
-    both in degrees, so that areas on paper are in proportion to areas on the sphere."""
+    """Lambert's cylindrical equal-area projection: areas on paper go as areas on the sphere.
+
+    x is the longitude, y the sine of the latitude, both in degrees.
+    """
     return shapely.transform(
         geometry,
         lambda xy: np.stack([xy[:, 0], np.degrees(np.sin(np.radians(xy[:, 1])))], axis=1),
