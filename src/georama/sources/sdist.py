@@ -7,7 +7,6 @@ runs in a process of its own: `python -m georama.sources.sdist NAME FILE FOLDER`
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def download(name: str, file: str, folder: Path) -> Path:
         with part.open("wb") as out:
             for chunk in response.iter_content(CHUNK_BYTES):
                 out.write(chunk)
-        os.replace(part, target)
+        part.replace(target)
     return target
 
 
@@ -54,5 +53,5 @@ if __name__ == "__main__":
     try:
         download(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
     except Exception as error:  # the parent turns this line into its own sentence
-        print(f"ERROR: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.stderr.write(f"ERROR: {error}\n")
         sys.exit(1)
