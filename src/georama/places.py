@@ -218,63 +218,69 @@ def crosses_antimeridian(geometry: NDArray[Any]) -> NDArray[np.bool_]:
     """Which polygons jump over, or are drawn beyond, longitude ±180.
 
     An edge longer than 180 degrees of longitude is taken to go the short way round, as most
-    geographic databases do. Edges from -180 to 180 are the seams of polygons already split.
+    geographic databases do. Seams from -180 to 180 that close a polygon which is already split
+    (a box round the whole Earth, Antarctica down to the pole) are no crossing.
     """
     geometry = np.asarray(geometry, dtype=object)
     crossing = np.zeros(len(geometry), dtype=bool)
-    bounds = shapely.bounds(geometry)
-    width = bounds[:, 2] - bounds[:, 0]
-    drawn_beyond = (np.abs(bounds[:, [0, 2]]) > 180).any(axis=1) & (width <= 360)
-    drawn_beyond &= ((bounds[:, 0] < 180) & (bounds[:, 2] > 180)) | (
-        (bounds[:, 0] < -180) & (bounds[:, 2] > -180)
+    west, east = shapely.bounds(geometry)[:, [0, 2]].T
+    beyond = (east - west <= 360) & (
+        ((west < 180) & (east > 180)) | ((west < -180) & (east > -180))
     )
-    wide = np.flatnonzero((width > 180) & (shapely.get_type_id(geometry) != _POINT))
+    wide = np.flatnonzero((east - west > 180) & (shapely.get_type_id(geometry) != _POINT))
     if len(wide):
         parts, part_of = shapely.get_parts(geometry[wide], return_index=True)
         rings, ring_of = shapely.get_rings(parts, return_index=True)
         xy, point_of = shapely.get_coordinates(rings, return_index=True)
-        same = point_of[1:] == point_of[:-1]
-        step = np.abs(np.diff(xy[:, 0]))
-        seam = (np.abs(xy[1:, 0]) == 180) & (np.abs(xy[:-1, 0]) == 180)
-        jumps = same & (step > 180) & ~seam
-        crossing[wide[part_of[ring_of[point_of[:-1][jumps]]]]] = True
-    return crossing | drawn_beyond
+        jump = (np.abs(np.diff(xy[:, 0])) > 180) & (point_of[1:] == point_of[:-1])
+        for ring in np.unique(point_of[:-1][jump]):
+            if _unwrapped(xy[point_of == ring]) is not None:
+                crossing[wide[part_of[ring_of[ring]]]] = True
+    return crossing | beyond
 
 
 def split_antimeridian(geometry: Any) -> Any:
-    """A polygon that crosses longitude ±180 as a valid multipolygon cut there."""
+    """A polygon that crosses longitude ±180 as a valid polygon or multipolygon cut there."""
     pieces = []
     for part in shapely.get_parts(geometry):
-        shell = _unwrapped(shapely.get_coordinates(part.exterior))
+        drawn = shapely.get_coordinates(part.exterior)
+        unwrapped = _unwrapped(drawn)
+        shell = drawn if unwrapped is None else unwrapped
         middle = (shell[:, 0].min() + shell[:, 0].max()) / 2
         holes = []
-        for ring in part.interiors:
-            hole = _unwrapped(shapely.get_coordinates(ring))
-            hole[:, 0] += 360 * np.round((middle - hole[:, 0].mean()) / 360)
-            holes.append(hole)
+        for interior in part.interiors:
+            drawn = shapely.get_coordinates(interior)
+            unwrapped = _unwrapped(drawn)
+            hole = drawn if unwrapped is None else unwrapped
+            turns = np.round((middle - hole[:, 0].mean()) / 360)
+            holes.append(hole + np.array([360 * turns, 0]))
         whole = shapely.make_valid(shapely.Polygon(shell, holes))
         west, _, east, _ = whole.bounds
         for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
             box = shapely.box(-180 + 360 * turn, -91, 180 + 360 * turn, 91)
             piece = _areas_only(shapely.intersection(whole, box))
-            moved = shapely.transform(piece, lambda xy, t=turn: xy - (360.0 * t, 0.0))
-            # Moving can round -180 to -180.00000000000003.
-            pieces.append(shapely.transform(moved, _within_turn))
+            back = np.array([360.0 * turn, 0.0])
+            # Rounding must not move a corner from 180 to 180.00000000000003.
+            moved = shapely.transform(
+                piece, lambda xy, back=back: np.clip(xy - back, (-180, -np.inf), (180, np.inf))
+            )
+            pieces.append(moved)
     return _areas_only(shapely.union_all([piece for piece in pieces if not piece.is_empty]))
 
 
-def _within_turn(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.stack([np.clip(xy[:, 0], -180, 180), xy[:, 1]], axis=1)
+def _unwrapped(ring: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """A closed ring whose longitudes run on past ±180, or None if it is well drawn as it is.
 
-
-def _unwrapped(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A closed ring whose longitudes run on past ±180; round a pole it is closed over the pole."""
+    A ring round a pole is closed over the pole.
+    """
     step = np.diff(ring[:, 0])
-    seam = (np.abs(ring[1:, 0]) == 180) & (np.abs(ring[:-1, 0]) == 180)
-    step = np.where(seam, step, step - 360 * np.round(step / 360))
-    lon = ring[0, 0] + np.concatenate([[0.0], np.cumsum(step)])
+    lon = ring[0, 0] + np.concatenate([[0.0], np.cumsum(step - 360 * np.round(step / 360))])
     unwrapped = np.stack([lon, ring[:, 1]], axis=1)
+    if np.ptp(lon) < 1e-9:
+        return None  # a box round the Earth, which would collapse
     if abs(lon[-1] - lon[0]) > 180:
+        if ((np.abs(step) == 360) & (np.diff(ring[:, 1]) == 0)).any():
+            return None  # its seam closes it already
         pole = 90.0 if ring[:, 1].mean() > 0 else -90.0
         lid = [[lon[-1], pole], [lon[0], pole], [lon[0], ring[0, 1]]]
         unwrapped = np.concatenate([unwrapped, lid])
