@@ -178,6 +178,8 @@ def run(arguments: list[str]) -> int:
         # Python flushes standard output once more at exit and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except SystemExit:  # typer met the closed pipe first, has muted both streams, and leaves
+        return BROKEN_PIPE
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:

@@ -18,6 +18,7 @@ from typing import Literal
 
 import georama
 from georama._environment import THREAD_NAMES, usable_cores
+from georama.sources import kit
 
 GIB = 2**30
 NEEDED_MEMORY = 4 * GIB
@@ -170,17 +171,20 @@ def _gdal() -> Iterator[Finding]:
 
 def _projections() -> Finding:
     """Another program's PROJ_LIB makes every CRS fail; it is the commonest broken set-up."""
+    cure = "unset PROJ_LIB PROJ_DATA"
     try:
-        import pyproj
-
-        forward = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:32631", always_xy=True)
-        east, north = forward.transform(3.0, 45.0)
-    except (ImportError, pyproj.exceptions.ProjError) as error:
-        return Finding("PROJ", "fail", str(error), "unset PROJ_LIB PROJ_DATA")
+        from pyproj import Transformer, proj_version_str
+        from pyproj.exceptions import ProjError
+    except ImportError as error:
+        return Finding("PROJ", "fail", str(error), "pip install --force-reinstall pyproj")
+    try:
+        forward = Transformer.from_crs("EPSG:4326", "EPSG:32631", always_xy=True)
+    except ProjError as error:
+        return Finding("PROJ", "fail", str(error), cure)
+    east, north = forward.transform(3.0, 45.0)
     if abs(east - 500_000) > 1 or abs(north - 4_982_950.4) > 1:
-        found = f"45 N 3 E became {east:.0f}, {north:.0f} in UTM 31"
-        return Finding("PROJ", "fail", found, "unset PROJ_LIB PROJ_DATA")
-    return Finding("PROJ", "ok", f"{pyproj.proj_version_str}")
+        return Finding("PROJ", "fail", f"45 N 3 E became {east:.0f}, {north:.0f} in UTM 31", cure)
+    return Finding("PROJ", "ok", proj_version_str)
 
 
 def _processor() -> Finding:
@@ -234,7 +238,7 @@ def _memory_bytes() -> tuple[int | None, int | None]:
 
 
 def _disks() -> Iterator[Finding]:
-    for name, folder in {"disk here": Path.cwd(), "disk for data": _kit_folder()}.items():
+    for name, folder in {"disk here": Path.cwd(), "disk for data": kit.kit_folder()}.items():
         there = next(f for f in (folder, *folder.parents) if f.exists())
         free = shutil.disk_usage(there).free
         text = f"{free / GIB:.1f} GB free in {folder}"
@@ -252,22 +256,18 @@ def _disks() -> Iterator[Finding]:
             yield Finding(name, "ok", text)
 
 
-def _kit_folder() -> Path:
-    return Path(os.environ.get("GEORAMA_DATA") or Path.home() / ".cache" / "georama" / "kit")
-
-
 def _kit() -> Iterator[Finding]:
-    folder = _kit_folder()
-    files = [f for f in folder.rglob("*") if f.is_file()] if folder.is_dir() else []
-    if files:
-        size = sum(f.stat().st_size for f in files) / 2**20
-        yield Finding("data kit", "ok", f"{len(files)} files, {size:.0f} MB in {folder}")
+    packages = kit.status()
+    here = [entry for entry in packages if entry.here]
+    text = f"{len(here)} of {len(packages)} packages in {kit.kit_folder()}"
+    if here:
+        yield Finding("data kit", "ok", text)
     else:
-        yield Finding("data kit", "note", f"nothing in {folder}", "georama data fetch --group demo")
-    weights = Path(georama.__file__).parent / "weights"
-    whole = sorted(f.parent.name for f in weights.glob("*/model.safetensors"))
+        yield Finding("data kit", "note", text, "georama data fetch --group demo")
+    folder = Path(georama.__file__).parent / "weights"
+    whole = sorted(file.parent.name for file in folder.glob("*/model.safetensors"))
     if whole:
         yield Finding("weights", "ok", ", ".join(whole))
     else:
-        cure = "reinstall georama from a whole copy, or run: make weights"
-        yield Finding("weights", "note", "no packaged weights", cure)
+        cure = "install georama from a whole copy, or run: make weights"
+        yield Finding("weights", "fail", f"none in {folder}", cure)
