@@ -156,7 +156,8 @@ def fetch(
     """Download packages of the kit that are not there yet.
 
     Args:
-        names: Packages by name; with neither names nor groups, the whole catalogue.
+        names: Packages by name; with neither names nor groups, all packages of all groups (those
+            whose licence is not stated are in none, so they come by name alone).
         groups: Names of `GROUPS`, in addition to `names`.
         allow_apt: Whether `apt-get download` may be used for Debian packages (nothing gets
             installed either way).
@@ -180,11 +181,13 @@ def fetch(
             f"a group of the data kit was wanted, got {unknown[0]!r}",
             remedy=f"there are {', '.join(GROUPS)}",
         )
-    everything = names is None and groups is None
+    everything = not named and not wanted_groups
     chosen = [
         entry
         for entry in catalogue()
-        if everything or entry.name in named or wanted_groups.intersection(entry.groups)
+        if entry.name in named
+        or wanted_groups.intersection(entry.groups)
+        or (everything and entry.groups)
     ]
     for entry in chosen:
         barred = entry.registry == "debian" and not allow_apt and entry.name in named
