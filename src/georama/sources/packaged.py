@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -217,5 +218,15 @@ def parse_network(path: Path) -> Network:
 
 
 def _numbers(literal: bytes) -> NDArray[np.float64]:
-    blanks = bytes.maketrans(b"{}[]:,", b"      ")
-    return np.fromstring(literal.translate(blanks).decode("ascii"), dtype=np.float64, sep=" ")
+    text = literal.translate(bytes.maketrans(b"{}[]:,", b"      ")).decode("ascii")
+    if text.isspace():
+        return np.empty(0)
+    with warnings.catch_warnings():
+        # numpy stops at the first word that is no number and only warns
+        warnings.simplefilter("error", DeprecationWarning)
+        try:
+            return np.fromstring(text, dtype=np.float64, sep=" ")
+        except (DeprecationWarning, ValueError) as error:
+            raise DataError(
+                f"a network of numbers was wanted, got something else ({error})"
+            ) from None

@@ -1,9 +1,9 @@
 """Read tables that packages ship as pickles, without running anything that a pickle names.
 
 A pickle is a program. Two locks stand before it here: the file's sha256 must be in the catalogue,
-and the reader knows just the nine names that a pickled pandas table needs. Seven of these are
-replaced by inert stand-ins below, so that no pandas code runs either and the reader does not
-depend on the pandas version that wrote or reads the file; the two real ones make numpy arrays.
+and the reader knows just the names that a pickled pandas table needs. All but `dtype` and `slice`
+are replaced by inert stand-ins below, so that no pandas code runs either and the reader does not
+depend on the pandas version that wrote or reads the file.
 """
 
 from __future__ import annotations
@@ -62,6 +62,10 @@ class _RangeIndex:
     """Stands for `RangeIndex`."""
 
 
+class _Array:
+    """Stands for `ndarray`, whose constructor would take any buffer as pointers to objects."""
+
+
 def _new_index(kind: type, fields: dict[str, Any]) -> Any:
     if kind is _RangeIndex:
         return range(fields["start"], fields["stop"], fields["step"])
@@ -73,7 +77,7 @@ def _block(values: Any, rows: Any, _ndim: int) -> _Block:
 
 
 def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
-    if kind is not np.ndarray or shape != (0,) or code != b"b":
+    if kind is not _Array or shape != (0,) or code != b"b":
         raise pickle.UnpicklingError("an array of an unusual make")
     return np.ndarray((0,), dtype="b")  # its contents come with the state that follows
 
@@ -87,7 +91,10 @@ def _from_buffer(
 
 
 ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("pandas", "DataFrame"): _Frame,  # since pandas 3; the line below before
     ("pandas.core.frame", "DataFrame"): _Frame,
+    ("pandas", "Index"): _Index,
+    ("pandas", "RangeIndex"): _RangeIndex,
     ("pandas.core.internals.managers", "BlockManager"): _Manager,
     ("pandas._libs.internals", "_unpickle_block"): _block,
     ("pandas.core.indexes.base", "_new_Index"): _new_index,
@@ -97,7 +104,7 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy.core.numeric", "_frombuffer"): _from_buffer,
     ("numpy._core.numeric", "_frombuffer"): _from_buffer,
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): np.dtype,
     ("builtins", "slice"): slice,
 }
