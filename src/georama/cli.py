@@ -7,16 +7,22 @@ errors answer at once.
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shlex
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 import georama
 from georama.errors import GeoramaError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
@@ -89,6 +95,114 @@ def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
     print(report.to_json() if as_json else report.to_text(), end="")
     if not report.healthy:
         raise typer.Exit(1)
+
+
+@app.command()
+def recipes(
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/catalogue.md.")] = False,
+    debug: Debug = False,
+) -> None:
+    """List the recipes, one line each."""
+    from georama.verbs.describe import catalogue, list_recipes, recipes_text
+
+    cards = list_recipes()
+    if as_json:
+        print(json.dumps([asdict(card) for card in cards], indent=2, ensure_ascii=False))
+    else:
+        print((catalogue if markdown else recipes_text)(cards), end="")
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="A recipe, or the folder of a trained model.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Tell what a recipe or a model is: its paper, what is kept, what is left out, its scores."""
+    from georama.verbs.describe import card_text, describe
+
+    card = describe(name)
+    print(card.to_json() if as_json else card_text(card), end="")
+
+
+@data_app.command("list")
+def list_kit(as_json: AsJson = False, debug: Debug = False) -> None:
+    """List the packages of the kit, and which of them are here."""
+    from georama.verbs.data import list_kit
+
+    table = list_kit()
+    if as_json:
+        print(table.to_json(orient="records", indent=2))
+        return
+    table["here"] = table["here"].map({True: "yes", False: "-"})
+    _show(table[["package", "version", "mb", "here", "groups", "what"]])
+    print(
+        f"\nThe kit lies in {table.attrs['folder']}. To get more: georama data fetch --group demo"
+    )
+
+
+@data_app.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Packages; none means all.")] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="world, labels, demo or models; may be repeated.")
+    ] = None,
+    apt: Annotated[
+        bool, typer.Option("--apt", help="Allow apt-get download for what only Debian has.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Download packages of the kit; nothing is installed or run, and checksums are compared."""
+    from georama.verbs.data import fetch
+
+    table = fetch(names, group=group, apt=apt)
+    if as_json:
+        print(table.to_json(orient="records", indent=2))
+    else:
+        _show(table[["package", "state", "note"]])
+        print(f"\nThe kit lies in {table.attrs['folder']}.")
+
+
+@data_app.command()
+def table(
+    name: Annotated[str | None, typer.Argument(help="A labelled set; none lists them.")] = None,
+    out: Annotated[Path | None, typer.Option(help="By default NAME.csv.")] = None,
+    n: Annotated[int | None, typer.Option(help="Draw so many rows at random.")] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write a labelled set of the kit as a CSV to map; without a name, list the sets."""
+    from georama.verbs.data import list_tables, table
+
+    if name is None:
+        sets = list_tables()
+        if as_json:
+            print(sets.to_json(orient="records", indent=2, force_ascii=False))
+        else:
+            _show(sets[["name", "target", "unit", "kind", "what", "licence"]])
+        return
+    out = out or Path(f"{name}.csv")
+    written = table(name, out, n=n, seed=seed)
+    about = written.attrs
+    if as_json:
+        print(json.dumps({"out": str(out), "rows": len(written), **about}, ensure_ascii=False))
+        return
+    print(f"{out}: {len(written)} rows, {about['title']}. {about['citation']}, {about['licence']}.")
+    unit = f" --unit {shlex.quote(about['unit'])}" if about["unit"] else ""
+    print(f"Next: georama map {shlex.quote(str(out))} --target {about['target']}{unit}")
+
+
+def _show(table: pd.DataFrame) -> None:
+    """Print a table with aligned columns and no more than its own words."""
+    cells = [[str(name) for name in table.columns]]
+    cells += [[str(value) for value in row] for row in table.itertuples(index=False)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
+    for row in cells:
+        padded = (f"{value:{width}}" for value, width in zip(row, widths, strict=True))
+        print("  ".join(padded).rstrip())
 
 
 @app.command()

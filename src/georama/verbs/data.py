@@ -1,12 +1,14 @@
-"""`georama data`: what real data there is to fetch, and fetching it."""
+"""`georama data`: what real data there is, fetching it, and writing labelled sets as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
-from georama.sources import kit
+from georama.products.atomic import writing
+from georama.sources import kit, labels
 
 
 def list_kit() -> pd.DataFrame:
@@ -75,3 +77,37 @@ def fetch(
     table = pd.DataFrame(rows, columns=["package", "state", "path", "note"])
     table.attrs["folder"] = str(kit.kit_folder())
     return table
+
+
+def list_tables() -> pd.DataFrame:
+    """The labelled sets: columns name, target, unit, kind, licence, what."""
+    rows = []
+    for entry in labels.LABELS.values():
+        target, about = next(iter(entry.targets.items()))
+        row = {"name": entry.name, "target": target, "unit": about.unit, "kind": about.kind}
+        rows.append({**row, "licence": entry.licence, "what": entry.title})
+    return pd.DataFrame(rows)
+
+
+def table(name: str, out: str | Path, *, n: int | None = None, seed: int = 0) -> pd.DataFrame:
+    """Write a labelled set as a CSV with columns lon and lat, ready for `georama map`.
+
+    Args:
+        name: One of `list_tables()`.
+        out: The file; folders above it are made.
+        n: How many rows to draw at random; all of them when None.
+        seed: Of the draw.
+
+    Returns:
+        The table as written; `attrs` tell its target, unit, licence and citation.
+    """
+    places = labels.labelled(name, n, seed)
+    frame = pd.DataFrame(places.drop(columns="geometry"))
+    frame.insert(0, "lon", places.geometry.x)
+    frame.insert(1, "lat", places.geometry.y)
+    frame.attrs = places.attrs
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out) as part:
+        frame.to_csv(part, index=False)
+    return frame
