@@ -32,22 +32,34 @@ _PLASTIC = 1.32471795724474602596
 _POINT, _POLYGON, _MULTIPOINT, _MULTIPOLYGON = 0, 3, 4, 6
 
 
-def name_rows(places: Any, positions: Sequence[int] | NDArray[Any], *, most: int = 5) -> str:
-    """How the user's file counts the places at these positions: "row 5" or "rows 5, 9 and 12".
+def row_numbers(places: Any) -> NDArray[np.int64]:
+    """The number that each place has in the user's file.
 
-    `read_places` leaves in `attrs["numbering"]` what the file counts (rows below a header,
-    features) and which of them were dropped; tables made in Python are counted from 1.
+    `read_places` leaves in `attrs["numbering"]` what the file counts (rows below a header, or
+    features) and which numbers hold no place; tables made in Python are counted from 1.
     """
     numbering = places.attrs.get("numbering", {})
-    wanted = np.sort(np.asarray(positions, dtype=np.int64))
-    numbers = wanted[:most] + int(numbering.get("first", 1))
-    for dropped in numbering.get("dropped", ()):  # ascending, so each pushes what lies behind it
-        numbers = numbers + (numbers >= dropped)
-    word = numbering.get("word", "row") + ("s" if len(wanted) > 1 else "")
-    words = [str(number) for number in numbers]
-    if len(wanted) > most:
-        return f"{word} {', '.join(words)} and {len(wanted) - most} more"
-    return f"{word} {listing(words)}"
+    first, dropped = int(numbering.get("first", 1)), numbering.get("dropped", [])
+    kept = np.ones(len(places) + len(dropped), dtype=bool)
+    kept[np.asarray(dropped, dtype=np.int64) - first] = False
+    return first + np.flatnonzero(kept)
+
+
+def keep_rows(places: Any, kept: NDArray[np.bool_]) -> Any:
+    """The places where `kept` is True, freshly indexed, with their numbers remembered."""
+    numbering = dict(places.attrs.get("numbering", {}))
+    gone = row_numbers(places)[~kept].tolist()
+    numbering["dropped"] = sorted([*numbering.get("dropped", []), *gone])
+    left = places[kept].reset_index(drop=True)
+    left.attrs = {**places.attrs, "numbering": numbering}
+    return left
+
+
+def name_rows(places: Any, positions: Sequence[int] | NDArray[Any], *, most: int = 5) -> str:
+    """How the user's file counts the places at these positions: "row 5" or "rows 5, 9 and 12"."""
+    numbers = np.sort(row_numbers(places)[np.asarray(positions, dtype=np.int64)])
+    word = places.attrs.get("numbering", {}).get("word", "row")
+    return f"{word}{'s' if len(numbers) > 1 else ''} {listing(numbers, most=most)}"
 
 
 def check_places(places: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

@@ -26,7 +26,7 @@ import shapely
 from numpy.typing import NDArray
 
 from georama.errors import DataError, ResourceError, UsageError
-from georama.places import WGS84, check_places, name_rows
+from georama.places import WGS84, check_places, keep_rows, name_rows
 from georama.sources import columns as names
 from georama.wording import count, listing, nearest
 
@@ -60,23 +60,6 @@ class _Table:
         self.frame.attrs = {
             "numbering": {"word": self.word, "first": self.first, "dropped": sorted(self.skipped)}
         }
-
-    def keep(self, kept: NDArray[np.bool_]) -> None:
-        """Leave out rows, remembering their numbers."""
-        gone = row_numbers(self.frame)[~kept]
-        self.frame = self.frame[kept].reset_index(drop=True)
-        self.skipped = sorted([*self.skipped, *gone.tolist()])
-        self.number()
-
-
-def row_numbers(frame: Any) -> NDArray[np.int64]:
-    """The number in the user's file of every row of a table."""
-    numbering = frame.attrs.get("numbering", {})
-    first, dropped = int(numbering.get("first", 1)), numbering.get("dropped", [])
-    last = first + len(frame) + len(dropped)
-    kept = np.ones(last - first, dtype=bool)
-    kept[np.asarray(dropped, dtype=np.int64) - first] = False
-    return first + np.flatnonzero(kept)[: len(frame)]
 
 
 def read_places(
@@ -405,7 +388,8 @@ def _unreadable(path: Path, ending: str, error: Exception) -> DataError:
 def _note_repeats(table: _Table) -> None:
     frame = table.frame
     if isinstance(frame, gpd.GeoDataFrame):
-        frame = pd.DataFrame(frame.assign(**{frame.geometry.name: frame.geometry.to_wkb()}))
+        shapes = frame.geometry.to_wkb().to_numpy()
+        frame = pd.DataFrame(frame.drop(columns=[frame.geometry.name])).assign(wkb=shapes)
     try:
         repeated = np.flatnonzero(frame.duplicated().to_numpy())
     except TypeError:  # lists and dictionaries in Parquet or GeoJSON cannot be compared
@@ -460,7 +444,7 @@ def _drop(table: _Table, absent: NDArray[np.bool_], what: str) -> None:
         )
     rows = name_rows(table.frame, np.flatnonzero(absent))
     table.notes.append(f"{count(int(absent.sum()), 'row')} without {what} dropped ({rows})")
-    table.keep(~absent)
+    table.frame = keep_rows(table.frame, ~absent)
 
 
 def _from_columns(

@@ -1,0 +1,417 @@
+"""From a column of a table to labels that a model can be trained on, with every defect told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from georama.errors import DataError, UsageError
+from georama.places import keep_rows, name_rows
+from georama.sources.columns import MISSING_WORDS, as_numbers, plain
+from georama.wording import count, listing, nearest
+
+Kind = Literal["regression", "counts", "circular", "classification", "shares"]
+KINDS: tuple[str, ...] = get_args(Kind)
+FEWEST = 20
+# Numbers that people write where nothing was measured.
+SENTINELS = (-9999.0, -999.0, -99.0, -32768.0, -99999.0, -999.9, -9999.9, 9999.0, 99999.0, 1e20)
+
+_CLASS_WORDS = ("class", "code", "type", "category", "cluster", "group", "zone", "klasse", "clase")
+_COUNT_WORDS = (
+    "count", "number", "num", "abundance", "richness", "cases", "individuals", "population", "pop",
+    "deaths", "events", "species", "visits",
+)  # fmt: skip
+# Words in a column name that betray a circle, and its length.
+_CIRCLES = (
+    (("doy", "dayofyear", "julianday", "yday"), 365.25),
+    (("direction", "aspect", "bearing", "azimuth", "heading", "winddir"), 360.0),
+    (("hour", "hourofday"), 24.0),
+)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels at distinct places, ready for training.
+
+    Attributes:
+        places: The labelled places, each once.
+        names: Columns that hold the labels; several only for shares.
+        kind: What sort of quantity it is, see `KINDS`.
+        reason: Why it was taken for that, in words.
+        values: Shape (n, k); shares sum to 1; for classification the position in `classes`.
+        classes: Names of the classes, empty for numbers.
+        unit: As given, or as the column name has it in brackets; "" when unknown.
+        period: Length of the circle for circular labels, else None.
+        dropped: How many rows were left out, by reason.
+        notes: What was done, in words; also in `places.attrs["notes"]`.
+    """
+
+    places: gpd.GeoDataFrame
+    names: tuple[str, ...]
+    kind: Kind
+    reason: str
+    values: NDArray[np.float64]
+    classes: tuple[str, ...]
+    unit: str
+    period: float | None
+    dropped: dict[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """Position in `classes` of every label, shape (n,)."""
+        return self.values[:, 0].astype(np.int64)
+
+
+def label_column(
+    places: gpd.GeoDataFrame,
+    target: str,
+    *,
+    kind: str | None = None,
+    unit: str | None = None,
+    period: float | None = None,
+) -> Labels:
+    """The labels of a table of places, cleaned.
+
+    Rows without a label are dropped, places that occur several times become one (mean, or the
+    commonest class), and the kind of quantity is guessed unless given.
+
+    Args:
+        places: From `read_places`.
+        target: A column, or several with commas between them for shares of a whole.
+        kind: One of `KINDS`.
+        unit: Unit of the label.
+        period: Length of the circle for `kind="circular"`, e.g. 365 for days of the year.
+
+    Raises:
+        DataError: No such column, text among numbers, all labels equal, or fewer than 20.
+        UsageError: `kind` is unknown or does not fit, or a circle has no period.
+    """
+    if kind is not None and kind not in KINDS:
+        raise UsageError(
+            f"a kind is one of {listing(KINDS, most=9)}, not “{kind}”",
+            remedy=f"did you mean {nearest(kind, KINDS)[0]}?",
+        )
+    names = _columns(places, target)
+    if len(names) > 1 and kind not in (None, "shares"):
+        raise UsageError(
+            f"several targets ({listing(names)}) are shares of a whole, kind {kind} takes one",
+            remedy="give one --target",
+        )
+    notes: list[str] = []
+    dropped: dict[str, int] = {}
+    classes: tuple[str, ...] = ()
+    if len(names) > 1 or kind == "shares":
+        values = _shares(places, names)
+        guessed, reason = "shares", f"{listing(names, most=9)} sum to one at each place"
+    else:
+        column = places[names[0]]
+        guessed, reason = (kind, "as given") if kind else _guess(places, column, names[0])
+        if guessed == "classification":
+            values, classes = _classes(column)
+        else:
+            values = _numbers(places, column, names[0])[:, None]
+            values = _without_sentinels(values, names[0], notes, dropped)
+    if guessed == "circular":
+        period = _period(names[0], period)
+        values = np.mod(values, period)
+    elif period is not None:
+        raise UsageError(f"a period belongs to circular labels, these are {guessed}",
+                         remedy="give --kind circular")  # fmt: skip
+    if guessed == "counts" and (values < 0).any():
+        where = np.flatnonzero((values < 0).any(axis=1))
+        raise DataError(
+            f"counts are 0 or more, column {names[0]} has {values[where[0], 0]:.10g} in "
+            f"{name_rows(places, where)}",
+            remedy="correct them or give --kind regression",
+        )
+
+    usable = np.isfinite(values).all(axis=1)
+    if not usable.all():
+        missing = int((~usable).sum()) - sum(dropped.values())
+        if missing:
+            dropped["no label"] = missing
+            notes.append(f"{count(missing, 'row')} without a label dropped")
+        places, values = keep_rows(places, usable), values[usable]
+    places, values = _merge(places, values, guessed, classes, period, notes, dropped)
+    _enough(places, values, names, dropped)
+    if guessed == "classification":
+        values, classes = _present_classes(values, classes, names[0], notes)
+    else:
+        hint = _circle_hint(names[0])
+        if hint and guessed != "circular":
+            notes.append(
+                f"column {names[0]} may run in a circle; if so give --kind circular "
+                f"--period {hint:g}"
+            )
+    places = places.copy()
+    places.attrs = {**places.attrs, "notes": [*places.attrs.get("notes", []), *notes]}
+    return Labels(
+        places=places,
+        names=names,
+        kind=guessed,  # pyright: ignore[reportArgumentType]
+        reason=reason,
+        values=values,
+        classes=classes,
+        unit=_unit(names[0]) if unit is None else unit,
+        period=period,
+        dropped=dropped,
+        notes=tuple(notes),
+    )
+
+
+def _columns(places: gpd.GeoDataFrame, target: str) -> tuple[str, ...]:
+    own = [str(c) for c in places.columns if c != places.geometry.name]
+    if target in own:
+        return (target,)
+    found = []
+    for wanted in (part.strip() for part in target.split(",")):
+        match = [c for c in own if c == wanted] or [
+            c for c in own if plain(c) == plain(wanted) != ""
+        ]
+        if not match:
+            if not own:
+                raise DataError("the places have no column besides their geometry",
+                                remedy="give a table with labels")  # fmt: skip
+            raise DataError(
+                f"there is no column “{wanted}” to learn",
+                remedy=f"the columns are {listing(nearest(wanted, own), most=8)}",
+            )
+        found.append(match[0])
+    if len(set(found)) < len(found):
+        raise UsageError(f"--target {target} names a column twice", remedy="name each once")
+    return tuple(found)
+
+
+def _guess(places: gpd.GeoDataFrame, column: Any, name: str) -> tuple[str, str]:
+    """What sort of label a column holds, and why."""
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return "classification", "the values are true and false"
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        raise DataError(
+            f"column {name} holds dates, labels are numbers or classes",
+            remedy="add a column with the year or the day of the year",
+        )
+    numbers, text = as_numbers(column)
+    if len(text):
+        given = int(np.isfinite(numbers).sum()) + len(text)
+        if len(text) >= given / 2:
+            return "classification", "the values are words"
+        raise _text_among_numbers(places, column, name, text)
+    present = numbers[np.isfinite(numbers)]
+    distinct = np.unique(present)
+    whole = bool((present % 1 == 0).all())
+    if whole and len(distinct) == 2 and set(distinct) <= {0.0, 1.0}:
+        return "classification", "the values are 0 and 1"
+    if whole and len(distinct) <= 20 and any(word in plain(name) for word in _CLASS_WORDS):
+        return "classification", f"{len(distinct)} whole numbers in a column called {name}"
+    if whole and len(present) and present.min() >= 0 and len(distinct) > 2:
+        spread, middle = present.std(), present.mean()
+        lopsided = spread > 0 and ((present - middle) ** 3).mean() / spread**3 > 1
+        named = any(word in plain(name) for word in _COUNT_WORDS)
+        if lopsided and (named or (present <= 2).mean() >= 0.1):
+            return "counts", "whole numbers from 0 up, most of them small"
+    if whole and 2 < len(distinct) <= 20:
+        return "regression", (
+            f"{len(distinct)} different whole numbers, taken as a scale; "
+            "give --kind classification if they are codes"
+        )
+    return "regression", "the values are numbers"
+
+
+def _text_among_numbers(places: Any, column: Any, name: str, text: NDArray[Any]) -> DataError:
+    shown = listing(f"“{column.iloc[p]}”" for p in text[:3])
+    return DataError(
+        f"column {name} has to hold numbers, {name_rows(places, text)} "
+        f"{'has' if len(text) == 1 else 'have'} {shown}{' …' if len(text) > 3 else ''}",
+        remedy="correct them, leave the cell empty, or give --kind classification",
+    )
+
+
+def _numbers(places: gpd.GeoDataFrame, column: Any, name: str) -> NDArray[np.float64]:
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        raise DataError(f"column {name} holds dates, numbers are wanted",
+                        remedy="add a column with the year or the day of the year")  # fmt: skip
+    numbers, text = as_numbers(column)
+    if len(text):
+        raise _text_among_numbers(places, column, name, text)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _without_sentinels(
+    values: NDArray[np.float64], name: str, notes: list[str], dropped: dict[str, int]
+) -> NDArray[np.float64]:
+    """NaN for numbers such as -9999 that stand far away from all others."""
+    for sentinel in SENTINELS:
+        marked = values == sentinel
+        others = values[~marked & np.isfinite(values)]
+        if not marked.any() or len(others) < 2:
+            continue
+        low, quarter, three, high = np.quantile(others, (0, 0.25, 0.75, 1))
+        gap = low - sentinel if sentinel < 0 else sentinel - high
+        if gap > 10 * max(three - quarter, (high - low) / 10, 1e-12):
+            number = int(marked.sum())
+            notes.append(
+                f"{count(number, 'label')} of {sentinel:g} in column {name} taken as missing, as "
+                f"all others lie between {low:.6g} and {high:.6g}"
+            )
+            dropped["stands for missing"] = dropped.get("stands for missing", 0) + number
+            values = np.where(marked, np.nan, values)
+    return values
+
+
+def _classes(column: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        numbers, _ = as_numbers(column)
+        levels = np.unique(numbers[np.isfinite(numbers)])
+        codes = np.searchsorted(levels, numbers).astype(np.float64)
+        codes[~np.isfinite(numbers)] = np.nan
+        return codes[:, None], tuple(f"{level:.10g}" for level in levels)
+    text = column.astype("string").str.strip()
+    missing = (text.isna() | text.str.casefold().isin(MISSING_WORDS)).to_numpy(dtype=bool)
+    words = text.to_numpy(dtype=object)
+    levels = sorted({str(word) for word in words[~missing]})
+    number = {level: float(position) for position, level in enumerate(levels)}
+    codes = np.full(len(words), np.nan)
+    codes[~missing] = [number[str(word)] for word in words[~missing]]
+    return codes[:, None], tuple(levels)
+
+
+def _present_classes(
+    values: NDArray[np.float64], classes: tuple[str, ...], name: str, notes: list[str]
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Classes that are left after merging, renumbered; names instead of classes are refused."""
+    present, codes, size = np.unique(values[:, 0], return_inverse=True, return_counts=True)
+    if len(present) > max(20, len(values) / 2):
+        raise DataError(
+            f"column {name} has {len(present)} different values at {len(values)} places, which "
+            "are names and not classes",
+            remedy="give a column in which classes repeat",
+        )
+    kept = tuple(classes[int(code)] for code in present)
+    rare = [kept[i] for i in np.flatnonzero(size < 5)]
+    if rare:
+        notes.append(
+            f"{count(len(rare), 'class', 'classes')} with fewer than 5 places: {listing(rare)}"
+        )
+    return codes.astype(np.float64).reshape(-1, 1), kept
+
+
+def _shares(places: gpd.GeoDataFrame, names: Sequence[str]) -> NDArray[np.float64]:
+    if len(names) < 2:
+        raise UsageError("shares of a whole need several columns",
+                         remedy="name them all, --target forest,grass,water")  # fmt: skip
+    values = np.stack([_numbers(places, places[name], name) for name in names], axis=1)
+    total = values.sum(axis=1)
+    given = np.isfinite(total)
+    whole = 100.0 if np.nanmedian(total) > 10 else 1.0
+    off = np.flatnonzero(given & ((np.abs(total / whole - 1) > 0.02) | (values < 0).any(axis=1)))
+    if len(off):
+        first = off[0]
+        raise DataError(
+            f"{listing(names, most=9)} together have to be shares that sum to 1 (or 100), "
+            f"{name_rows(places, off)} {'sums' if len(off) == 1 else 'sum'} to "
+            f"{listing(f'{total[p]:.4g}' for p in off[:3])}{' …' if len(off) > 3 else ''}"
+            f"{' with a negative share' if (values[first] < 0).any() else ''}",
+            remedy="add the missing share, or map one target at a time",
+        )
+    return values / total[:, None]
+
+
+def _circle_hint(name: str) -> float | None:
+    for words, length in _CIRCLES:
+        if any(plain(name) == word or (len(word) > 4 and word in plain(name)) for word in words):
+            return length
+    return None
+
+
+def _period(name: str, period: float | None) -> float:
+    period = period or _circle_hint(name)
+    if period is None or not (np.isfinite(period) and period > 0):
+        raise UsageError(
+            f"circular labels need the length of their circle, column {name} does not tell it",
+            remedy="give --period, for example 360 for bearings or 365 for days of the year",
+        )
+    return float(period)
+
+
+def _merge(
+    places: gpd.GeoDataFrame,
+    values: NDArray[np.float64],
+    kind: str,
+    classes: tuple[str, ...],
+    period: float | None,
+    notes: list[str],
+    dropped: dict[str, int],
+) -> tuple[gpd.GeoDataFrame, NDArray[np.float64]]:
+    """Each place once."""
+    if len(places) == 0:
+        return places, values
+    shapes = places.geometry
+    if (shapes.geom_type == "Point").all():
+        # A ten-millionth of a degree is a centimetre.
+        keys = pd.MultiIndex.from_arrays([shapes.x.round(7), shapes.y.round(7)])
+    else:
+        keys = pd.Index(shapes.to_wkb().to_numpy())
+    group, unique = pd.factorize(keys)
+    if len(unique) == len(places):
+        return places, values
+    first = np.unique(group, return_index=True)[1]
+    size = np.bincount(group)
+    if kind == "classification":
+        votes = np.zeros((len(unique), len(classes)), dtype=np.int32)
+        np.add.at(votes, (group, values[:, 0].astype(np.int64)), 1)
+        merged = votes.argmax(axis=1).astype(np.float64)[:, None]
+        how = f"the commonest class kept ({int((votes.max(1) < size).sum())} places disagree)"
+    elif kind == "circular" and period is not None:
+        turn = np.exp(2j * np.pi * values[:, 0] / period)
+        mean = np.bincount(group, turn.real) + 1j * np.bincount(group, turn.imag)
+        merged = np.mod(np.angle(mean) / (2 * np.pi) * period, period)[:, None]
+        how = "averaged round the circle"
+    else:
+        sums = [np.bincount(group, values[:, k]) for k in range(values.shape[1])]
+        merged = np.stack(sums, axis=1) / size[:, None]
+        how = "averaged"
+    extra = len(places) - len(unique)
+    notes.append(
+        f"{count(int((size > 1).sum()), 'place')} with several rows merged, labels {how}; "
+        f"{count(extra, 'row')} fewer"
+    )
+    dropped["same place"] = extra
+    kept = np.zeros(len(places), dtype=bool)
+    kept[first] = True
+    # `factorize` numbers the groups in the order of their first rows, as `keep_rows` keeps them.
+    return keep_rows(places, kept), merged
+
+
+def _enough(
+    places: gpd.GeoDataFrame,
+    values: NDArray[np.float64],
+    names: tuple[str, ...],
+    dropped: dict[str, int],
+) -> None:
+    what = f"column {names[0]} has" if len(names) == 1 else f"columns {listing(names)} have"
+    if len(places) < FEWEST:
+        lost = listing(f"{number:,} {reason}" for reason, number in dropped.items())
+        raise DataError(
+            f"{what} {count(len(places), 'usable label')}{f' ({lost} left out)' if lost else ''}, "
+            f"at least {FEWEST} different places are needed",
+            remedy="give more labelled places",
+        )
+    if len(names) == 1 and (values == values[0]).all():
+        raise DataError(
+            f"{what} the same label at all {len(places):,} places, there is nothing to learn",
+            remedy="check the column",
+        )
+
+
+def _unit(name: str) -> str:
+    found = re.search(r"[\[(]([^\])]{1,20})[\])]\s*$", name)
+    return found.group(1).strip() if found else ""
