@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from georama.errors import DataError, UsageError
 
 Convention = Literal["standard", "closed-form", "analytic"]
+Tables = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 CONVENTIONS: tuple[Convention, ...] = ("standard", "closed-form", "analytic")
 MAX_DEGREES = 201
 # A block of 64 points keeps the six running vectors of the recurrence in the first-level cache.
@@ -44,7 +45,14 @@ def _degree_trig(degrees: float) -> tuple[float, float]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill_columns(lonlat, rise, fall, seed, sign, out):
+def fill_columns(
+    lonlat: NDArray[np.float64],
+    rise: NDArray[np.float64],
+    fall: NDArray[np.float64],
+    seed: NDArray[np.float64],
+    sign: NDArray[np.float64],
+    out: NDArray[np.floating],
+) -> None:
     """Write the basis of all points into `out` (L*L, n), one harmonic a row.
 
     Rows of harmonics are the fast layout: the recurrence then runs over points, four at a time in
@@ -108,7 +116,7 @@ def fill_columns(lonlat, rise, fall, seed, sign, out):
 
 
 @lru_cache(maxsize=16)
-def tables(degrees: int, convention: Convention = "standard") -> tuple[NDArray[np.float64], ...]:
+def tables(degrees: int, convention: Convention = "standard") -> Tables:
     """The constants of the recurrence: rise, fall, seed and the signs of a convention."""
     if not 1 <= degrees <= MAX_DEGREES:
         raise UsageError(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from georama._environment import usable_cores
 from georama.card import Card
 from georama.encoders.harmonics import Convention, fill_columns, spherical_harmonics, tables
 from georama.errors import DataError, UsageError
@@ -108,13 +109,9 @@ def check_lonlat(lonlat: Any) -> NDArray[np.float64]:
 
 
 def workers() -> int:
-    """Threads for encoding: the processors that this process may use, or OMP_NUM_THREADS."""
-    try:
-        allowed = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        allowed = os.cpu_count() or 1
+    """Threads for encoding: what OMP_NUM_THREADS says, else the cores that this process may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(allowed, int(wanted)) if wanted.isdigit() else allowed)
+    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else usable_cores()
 
 
 @lru_cache(maxsize=1)
@@ -397,7 +394,10 @@ class Siren:
         # The factor inside the sine belongs to the weights: sin(w0 (W x + b)).
         factors = [self.w0_first, *[self.w0] * (len(self.weights) - 2), 1.0]
         layers = [
-            (np.ascontiguousarray(f * np.asarray(w, float), dtype), _column(f * np.asarray(b), dtype))
+            (
+                np.ascontiguousarray(f * np.asarray(w, float), dtype),
+                _column(f * np.asarray(b), dtype),
+            )
             for w, b, f in zip(self.weights, self.biases, factors, strict=True)
         ]
         object.__setattr__(self, "_layers", layers)
@@ -428,24 +428,25 @@ class Siren:
         return stream(lonlat, self.width, workspace, chunk=WIDE_CHUNK, dtype=dtype)
 
 
-# Equal Earth projection: coefficients of Savric, Patterson and Jenny 2018, eq. 1.
-_EQUAL_EARTH = (1.340264, -0.081106, 0.000893, 0.003796)
+# Equal Earth projection: coefficients of Savric, Patterson and Jenny 2018, table 1.
+_A1, _A2, _A3, _A4 = 1.340264, -0.081106, 0.000893, 0.003796
 
 
-def equal_earth(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+def equal_earth(lonlat: NDArray[np.float64], dtype: Any = np.float64) -> Floats:
     """Project degrees (n, 2) to the Equal Earth plane of a unit sphere, (2, n).
 
     Source: Savric, Patterson and Jenny 2018, doi 10.1080/13658816.2018.1504949, equations 1 and 2.
+    The functions are torch's, because GeoCLIP turns the plane up to a thousand times round: the
+    last bit of a float32 sine, in which libraries differ, moves its embedding by 2e-5.
     """
-    a1, a2, a3, a4 = _EQUAL_EARTH
-    lon, lat = np.deg2rad(lonlat).T
-    t = np.arcsin(np.sqrt(3.0) / 2.0 * np.sin(lat))
-    t2 = t * t
-    t6 = t2**3
-    y = t * (a1 + a2 * t2 + t6 * (a3 + a4 * t2))
-    slope = a1 + 3 * a2 * t2 + t6 * (7 * a3 + 9 * a4 * t2)
-    x = 2.0 * np.sqrt(3.0) / 3.0 * lon * np.cos(t) / slope
-    return np.stack([x, y])
+    import torch
+
+    lon, lat = torch.deg2rad(torch.from_numpy(lonlat.astype(dtype))).T
+    t = torch.asin(3**0.5 / 2 * torch.sin(lat))
+    slope = 3 * (9 * _A4 * t**8 + 7 * _A3 * t**6 + 3 * _A2 * t**2 + _A1)
+    x = 2 * 3**0.5 * lon * torch.cos(t) / slope
+    y = _A4 * t**9 + _A3 * t**7 + _A2 * t**3 + _A1 * t
+    return torch.stack([x, y]).numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -457,7 +458,7 @@ class FourierCapsules:
         weights: For each capsule one (out, in) matrix a layer.
         biases: For each capsule one (out,) vector a layer.
         card: What these weights are.
-        scale: Factor from the Equal Earth plane of the unit sphere.
+        scale: Numerator and denominator of the factor from the Equal Earth plane.
         precision: float32, or float64 for comparisons digit by digit.
     """
 
@@ -465,7 +466,7 @@ class FourierCapsules:
     weights: tuple[tuple[Floats, ...], ...]
     biases: tuple[tuple[Floats, ...], ...]
     card: Card
-    scale: float = 66.50336 / 180.0
+    scale: tuple[float, float] = (66.50336, 180.0)
     precision: str = "float32"
 
     @property
@@ -482,7 +483,7 @@ class FourierCapsules:
         dtype = np.dtype(self.precision)
         capsules = [
             (
-                np.asarray(f, np.float64) * self.scale,
+                np.ascontiguousarray(f, dtype),
                 [np.ascontiguousarray(w, dtype) for w in ws],
                 [_column(b, dtype) for b in bs],
             )
@@ -503,14 +504,12 @@ class FourierCapsules:
 
             def encode(part: NDArray[np.float64], out: Floats) -> None:
                 k = len(part)
-                plane = equal_earth(part)
+                plane = equal_earth(part, dtype) * dtype.type(self.scale[0])
+                plane = dtype.type(2 * np.pi) * (plane / dtype.type(self.scale[1]))
                 out[:] = 0.0
                 for frequency, weights, biases in capsules:
-                    turns = frequency @ plane
-                    # Whole turns go in float64, so that the sine may be float32 at any frequency.
-                    turns -= np.rint(turns)
-                    angle = (2.0 * np.pi * turns).astype(dtype)
                     f = len(frequency)
+                    angle = np.matmul(frequency, plane)
                     np.cos(angle, out=features[:f, :k])
                     np.sin(angle, out=features[f : 2 * f, :k])
                     x = features[: 2 * f, :k]
