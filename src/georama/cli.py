@@ -135,8 +135,8 @@ def list_kit(as_json: AsJson = False, debug: Debug = False) -> None:
     if as_json:
         print(table.to_json(orient="records", indent=2))
         return
-    table["here"] = table["here"].map({True: "yes", False: "-"})
-    _show(table[["package", "version", "mb", "here", "groups", "what"]])
+    table["here"] = ["yes" if here else "-" for here in table["here"]]
+    _show(table.filter(["package", "version", "mb", "here", "groups", "what"]))
     print(
         f"\nThe kit lies in {table.attrs['folder']}. To get more: georama data fetch --group demo"
     )
@@ -161,7 +161,7 @@ def fetch(
     if as_json:
         print(table.to_json(orient="records", indent=2))
     else:
-        _show(table[["package", "state", "note"]])
+        _show(table.filter(["package", "state", "note"]))
         print(f"\nThe kit lies in {table.attrs['folder']}.")
 
 
@@ -182,7 +182,7 @@ def table(
         if as_json:
             print(sets.to_json(orient="records", indent=2, force_ascii=False))
         else:
-            _show(sets[["name", "target", "unit", "kind", "what", "licence"]])
+            _show(sets.filter(["name", "target", "unit", "kind", "what", "licence"]))
         return
     out = out or Path(f"{name}.csv")
     written = table(name, out, n=n, seed=seed)
