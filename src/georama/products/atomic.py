@@ -24,6 +24,8 @@ from georama.errors import GeoramaError, ResourceError, UsageError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL_WORDS = re.compile(r"no space left|disk full|disk quota|file too large", re.IGNORECASE)
+# GDAL deletes its half-written file before it reports, so the disk looks free again by then.
+_WRITE_WORDS = re.compile(r"write error|error writing", re.IGNORECASE)
 _PROBE_BYTES = 64 * 1024
 # A process id may be given again to an unrelated process; after a day we no longer believe it.
 _STALE_SECONDS = 24 * 3600
@@ -305,11 +307,10 @@ def _disk_error(error: BaseException, target: Path) -> ResourceError | None:
                 remedy="give a folder that you may write to with --out",
             )
         seen = seen.__cause__ or seen.__context__
-    # GDAL reports a full disk in many wordings, so ask the disk itself.
-    if isinstance(error, OSError) or type(error).__module__.split(".")[0] in (
-        "rasterio",
-        "pyarrow",
-    ):
+    library = type(error).__module__.split(".")[0]
+    if library == "rasterio" and _WRITE_WORDS.search(str(error)):
+        return _full(target)
+    if library in ("rasterio", "pyarrow") or isinstance(error, OSError):
         with suppress(OSError):
             if shutil.disk_usage(target.parent).free < _PROBE_BYTES:
                 return _full(target)
@@ -331,6 +332,6 @@ def _full(target: Path) -> ResourceError:
     with suppress(OSError):
         free = shutil.disk_usage(target.parent).free
     return ResourceError(
-        f"the disk is full: {target} could not be written ({free // 1024} kB free)",
+        f"the disk is full or fails: {target} could not be written ({free // 1024} kB free now)",
         remedy="free some space or give a folder on another disk with --out",
     )

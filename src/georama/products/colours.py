@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import colorsys
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,3 +46,62 @@ def robust_limits(values: NDArray[Any]) -> tuple[float, float]:
         half = 0.05 * abs(low) or 0.5
         low, high = low - half, high + half
     return low, high
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How amounts become colours.
+
+    Attributes:
+        low: Value of the first colour.
+        high: Value of the last colour.
+        log: Whether equal steps of colour are equal factors rather than equal differences.
+        cmap: Name of the matplotlib colour map; all are even to the eye and safe for the
+            colour-blind.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    cmap: str = "viridis"
+
+    def fractions(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Where values lie on the scale, from 0 to 1 and clipped there; NaN stays NaN."""
+        amounts = np.asarray(values, dtype=np.float64)
+        low, high = self.low, self.high
+        if self.log:
+            with np.errstate(invalid="ignore"):
+                amounts = np.log(np.maximum(amounts, low))
+            low, high = math.log(low), math.log(high)
+        return np.clip((amounts - low) / (high - low), 0.0, 1.0)
+
+    def norm(self) -> Any:
+        """The same scale as a matplotlib norm."""
+        from matplotlib.colors import LogNorm, Normalize
+
+        return (LogNorm if self.log else Normalize)(self.low, self.high, clip=True)
+
+    def table(self, count: int = 256) -> NDArray[np.uint8]:
+        """`count` colours (red, green, blue) from low to high."""
+        from matplotlib import colormaps
+
+        return (colormaps[self.cmap](np.linspace(0, 1, count))[:, :3] * 255).round().astype("uint8")
+
+
+def amount_scale(values: NDArray[Any], kind: str) -> Scale:
+    """The scale of predicted amounts: robust limits, logarithmic for strongly skewed positives."""
+    low, high = robust_limits(values)
+    if kind == "circular":
+        top = 24.0 if 12 < high <= 24 else 360.0 if high > 2 * math.pi else 2 * math.pi
+        return Scale(0.0, top, cmap="twilight")
+    seen = np.asarray(values, dtype=np.float64)
+    seen = seen[np.isfinite(seen)]
+    if seen.size and seen.min() >= 0 and np.median(seen) > 0 and high > 30 * np.median(seen):
+        return Scale(max(low, high / 1e4), high, log=True)
+    return Scale(low, high)
+
+
+def width_scale(values: NDArray[Any]) -> Scale:
+    """The scale of interval widths: light where the map is sure, dark where it is not."""
+    low, high = robust_limits(values)
+    return Scale(low, high, cmap="magma_r")

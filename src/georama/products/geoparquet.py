@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from georama import __version__
 from georama.errors import DataError, UsageError
 from georama.products.atomic import writing
-from georama.products.provenance import as_json, georama_version, plain
+from georama.products.provenance import as_json, plain
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -67,7 +68,7 @@ class PointsWriter:
                 remedy=f"name it {self.path.with_suffix('.parquet').name}",
             )
         self.rows = 0
-        self._about: dict[str, Any] = {"georama": georama_version()}
+        self._about: dict[str, Any] = {"georama": __version__}
         self._about["provenance"] = plain(provenance)
         self._stack = ExitStack()
         self._file: Any = None

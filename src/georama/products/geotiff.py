@@ -22,10 +22,11 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from georama import __version__
 from georama.errors import DataError, UsageError
 from georama.products.atomic import scratch, writing
 from georama.products.colours import class_palette
-from georama.products.provenance import as_json, georama_version
+from georama.products.provenance import as_json
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -146,7 +147,7 @@ class MapWriter:
             "applicable",
         ]
         self._tags = {
-            "TIFFTAG_SOFTWARE": f"georama {georama_version()}",
+            "TIFFTAG_SOFTWARE": f"georama {__version__}",
             "TIFFTAG_IMAGEDESCRIPTION": title or target,
             "target": target,
             "unit": unit,
@@ -369,6 +370,7 @@ class _Raw:
                 driver="COG",
                 blocksize=_BLOCK,
                 compress="deflate",
+                level=1,
                 predictor=predictor,
                 overview_resampling=resampling,
                 bigtiff="if_safer",

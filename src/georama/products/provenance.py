@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from georama import __version__
 from georama.errors import DataError
 
 _LIBRARIES = (
@@ -50,7 +51,7 @@ def provenance(
         except metadata.PackageNotFoundError:
             continue
     return {
-        "georama": georama_version(),
+        "georama": __version__,
         "command": command if isinstance(command, str) else shlex.join(command),
         "inputs": {os.fspath(name): sha256_of(name) for name in inputs},
         "model_sha256": None if model is None else sha256_of(model),
@@ -58,14 +59,6 @@ def provenance(
         "versions": versions,
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
-
-
-def georama_version() -> str:
-    """The installed version of georama."""
-    try:
-        return metadata.version("georama")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
