@@ -24,7 +24,7 @@ def download(name: str, file: str, folder: Path) -> Path:
     Raises:
         LookupError: The indexes are reachable but do not offer the file, or none is reachable.
     """
-    # pip has no public function for this step; these names are the same from pip 20 to 25.
+    # pip has no public function for this step; checked with pip 23.2 and 26.3.
     from pip._internal.commands import create_command
 
     command = create_command("download")
