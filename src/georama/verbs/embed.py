@@ -77,6 +77,7 @@ def _from_path(path: Path) -> LocationEncoder:
             f"a model folder holds card.json, {path} has none",
             remedy="give the folder that georama fit wrote, or a checkpoint file",
         )
-    from georama.recipes import find, load_card
+    from georama.card import Card
+    from georama.recipes import find
 
-    return find(load_card(path).name).load(path)
+    return find(Card.from_json(path / "card.json").name).load(path)

@@ -1,0 +1,264 @@
+"""SatCLIP: where a place is should tell what a satellite sees there.
+
+K. Klemmer, E. Rolf, C. Robinson, L. Mackey and M. Rußwurm 2023, arXiv 2311.17179. The route:
+degrees become spherical harmonics (`encoders.harmonics`), a sinusoidal network makes an embedding
+of them (`encoders.siren`), frozen image features get one trained linear layer, and the two are
+contrasted (`objectives.contrastive`). Afterwards the location side runs alone, as
+`encoders.location.Siren`; `fit` trains it on a user's own places and images, and published weights
+are read by `encoders.checkpoints`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from georama.card import Card
+from georama.encoders.harmonics import Convention, spherical_harmonics
+from georama.encoders.location import Siren, check_lonlat
+from georama.errors import DataError, UsageError
+
+CARD = Card(
+    name="satclip",
+    title="Location embeddings contrasted with Sentinel-2 images: spherical harmonics and a SIREN",
+    authors="K. Klemmer, E. Rolf, C. Robinson, L. Mackey, M. Rußwurm",
+    year=2023,
+    arxiv="2311.17179",
+    family="location encoders",
+    reads=("lonlat", "s2"),
+    needs=("lonlat",),
+    gives="256 numbers a point, no unit",
+    kept="harmonics, SIREN with dropout before the sine, initial values, frozen image side with "
+    "one trained linear layer, symmetric cross-entropy with learned temperature, weight decay on "
+    "matrices only, names of the tensors",
+    left_out="Image networks pretrained on Sentinel-2 are given by the caller; without one, images "
+    "are described by statistics of their bands. The m = 0 harmonics have their true scale (the "
+    "published weights have pi times that, and are read so), coordinates are jittered to both "
+    "sides instead of one, images are not augmented, the rate follows a warm-up and a cosine.",
+    licence="MIT",
+    known_limits=("The embedding is smooth: it separates climates, not the streets of a town.",),
+)
+QUANTILES = (0.1, 0.5, 0.9)
+SMALLEST_DEVIATION = 1e-6
+
+
+@dataclass(eq=False)
+class SatCLIP:
+    """The recipe; call it with degrees (n, 2), longitude first, for embeddings (n, width).
+
+    Args:
+        degrees: Of the spherical harmonics; 10 sees continents, 40 sees countries.
+        width: Of the embedding.
+        hidden: Width of the two hidden layers.
+        dropout: Share of a hidden layer that training hides before the sine.
+        convention: Of the harmonics; `analytic` for weights that the authors' code shall read.
+        seed: Of initial values, batches and dropout.
+    """
+
+    degrees: int = 10
+    width: int = 256
+    hidden: int = 512
+    dropout: float = 0.5
+    convention: Convention = "standard"
+    seed: int = 0
+    card: Card = CARD
+    tensors: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name on the card."""
+        return self.card.name
+
+    def fit(
+        self,
+        places: NDArray[np.float64] | str | Path,
+        features: NDArray[np.floating] | None = None,
+        *,
+        image: Callable[[Any], Any] | None = None,
+        steps: int = 2000,
+        batch: int = 512,
+        rate: float = 1e-4,
+        decay: float = 0.01,
+        jitter_deg: float = 0.01,
+        report: Callable[[str], None] | None = None,
+    ) -> SatCLIP:
+        """Train both sides on pairs of a place and what is seen there.
+
+        Args:
+            places: Degrees (n, 2) with `features`, or a folder in the layout of S2-100K.
+            features: Frozen image features (n, d).
+            image: For a folder: a frozen torch module, (b, 13, h, w) reflectance to (b, d).
+            steps: Optimiser steps.
+            batch: Pairs a step; each is contrasted with all others of its batch.
+            rate: Peak learning rate.
+            decay: Weight decay of the matrices.
+            jitter_deg: Coordinates move by up to this in each step.
+            report: Called with a line of losses now and then.
+        """
+        import torch
+
+        from georama.encoders.siren import SirenNet
+        from georama.learning import train
+        from georama.objectives.contrastive import symmetric_cross_entropy
+
+        lonlat, seen = _pairs(places, features, image)
+        mean, spread = seen.mean(0), np.maximum(seen.std(0), SMALLEST_DEVIATION)
+        views = torch.from_numpy(((seen - mean) / spread).astype(np.float32))
+        batch = min(batch, len(lonlat))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = torch.nn.Module()
+            model.nnet = SirenNet(
+                self.degrees**2, self.width, hidden=self.hidden, dropout=self.dropout
+            )
+            model.visual = torch.nn.Linear(views.shape[1], self.width)
+            model.logit_scale = torch.nn.Parameter(
+                torch.tensor(np.log(1 / 0.07), dtype=torch.float)
+            )
+            matrices = [p for p in model.parameters() if p.ndim > 1]
+            others = [p for p in model.parameters() if p.ndim < 2]
+            groups = [
+                {"params": matrices, "weight_decay": decay},
+                {"params": others, "weight_decay": 0.0},
+            ]
+
+            def loss_at(step: int) -> dict[str, torch.Tensor]:
+                generator = np.random.default_rng([self.seed, step])
+                torch.manual_seed(int(generator.integers(2**31)))
+                some = generator.choice(len(lonlat), batch, replace=False)
+                near = lonlat[some] + generator.uniform(-jitter_deg, jitter_deg, (batch, 2))
+                near = np.clip(near, (-180, -90), (180, 90))
+                basis = spherical_harmonics(near, self.degrees, self.convention, np.float32)
+                here = model.nnet(torch.from_numpy(basis))
+                scale = model.logit_scale.exp()
+                return {"contrast": symmetric_cross_entropy(model.visual(views[some]), here, scale)}
+
+            optimiser = torch.optim.AdamW(groups, lr=rate)
+            train(model, optimiser, loss_at, steps=steps, title="Training SatCLIP", report=report)
+        tensors = {key: value.numpy() for key, value in model.state_dict().items()}
+        tensors |= {"seen.mean": mean.astype("f4"), "seen.spread": spread.astype("f4")}
+        training = {"pairs": len(lonlat), "steps": steps, "batch": batch, "seed": self.seed}
+        card = replace(
+            self.card,
+            data=self.card.data or "places and images of the user",
+            training=training | {"degrees": self.degrees, "convention": self.convention},
+        )
+        return replace(self, tensors=tensors, card=card)
+
+    def __call__(self, lonlat: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Embed degrees (n, 2), longitude first."""
+        return self._location()(lonlat)
+
+    def see(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Embed image features (n, d) into the space of the locations."""
+        self._location()
+        scaled = (np.asarray(features) - self.tensors["seen.mean"]) / self.tensors["seen.spread"]
+        return (scaled @ self.tensors["visual.weight"].T + self.tensors["visual.bias"]).astype("f4")
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `model.safetensors` and `card.json`."""
+        from safetensors.numpy import save_file
+
+        self._location()
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        told = {"legendre_polys": str(self.degrees), "harmonics_calculation": self.convention}
+        tensors = {key: np.ascontiguousarray(value) for key, value in self.tensors.items()}
+        save_file(tensors, folder / "model.safetensors", told | {"seed": str(self.seed)})
+        (folder / "card.json").write_text(self.card.to_json(), encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SatCLIP:
+        """Read what `save` wrote."""
+        from safetensors import safe_open
+
+        from georama.encoders.checkpoints import load_location_weights
+
+        file = Path(folder) / "model.safetensors"
+        location = load_location_weights(file)
+        if not isinstance(location, Siren):
+            raise DataError(
+                f"{file} holds weights of {location.name}, not of SatCLIP",
+                remedy="give it to find_encoder, which finds the family by itself",
+            )
+        with safe_open(file, framework="numpy") as opened:
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+            seed = int((opened.metadata() or {}).get("seed", 0))
+        return cls(
+            degrees=location.degrees,
+            width=location.width,
+            hidden=len(location.weights[0]),
+            convention=location.convention,
+            seed=seed,
+            card=Card.from_json(Path(folder) / "card.json"),
+            tensors=tensors,
+        )
+
+    def _location(self) -> Siren:
+        if not self.tensors:
+            raise UsageError("this SatCLIP is not trained", remedy="call fit or load first")
+        if getattr(self, "_ready", None) is None:
+            parts = sorted(key for key in self.tensors if key.startswith("nnet."))
+            weights, biases = (
+                tuple(self.tensors[key] for key in _last_at_end(parts) if key.endswith(kind))
+                for kind in (".weight", ".bias")
+            )
+            self._ready = Siren(weights, biases, self.convention, self.card)
+        return self._ready
+
+
+def _last_at_end(keys: list[str]) -> list[str]:
+    return sorted(keys, key=lambda key: ("last_layer" in key, key))
+
+
+def _pairs(
+    places: NDArray[np.float64] | str | Path,
+    features: NDArray[np.floating] | None,
+    image: Callable[[Any], Any] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Checked degrees (n, 2) and image features (n, d)."""
+    if isinstance(places, str | Path):
+        from georama.sources.s2_100k import read_index, read_patches
+
+        places, files, _ = read_index(places)
+        features = np.concatenate([_describe(patches, image) for patches in read_patches(files)])
+    elif features is None:
+        raise UsageError(
+            "SatCLIP learns from pairs, coordinates came without image features",
+            remedy="give features (n, d), or a folder in the layout of S2-100K",
+        )
+    lonlat, seen = check_lonlat(places), np.asarray(features, dtype=np.float64)
+    if seen.ndim != 2 or len(seen) != len(lonlat) or len(lonlat) < 2:
+        raise DataError(
+            f"image features of {len(lonlat)} places need the shape ({len(lonlat)}, d) and two "
+            f"places at least, got {seen.shape}",
+            remedy="give one row of features a place",
+        )
+    if not np.isfinite(seen).all():
+        raise DataError(
+            f"image features must be finite, row {int(np.argmin(np.isfinite(seen).all(1)))} is not",
+            remedy="drop the places without an image",
+        )
+    return lonlat, seen
+
+
+def _describe(
+    patches: NDArray[np.float32], image: Callable[[Any], Any] | None
+) -> NDArray[np.floating]:
+    """Frozen features of patches (b, 13, h, w): the caller's, or statistics of the bands."""
+    if image is None:
+        pixels = patches.reshape(*patches.shape[:2], -1)
+        parts = [pixels.mean(2), pixels.std(2), *np.quantile(pixels, QUANTILES, axis=2)]
+        return np.concatenate(parts, axis=1)
+    import torch
+
+    if isinstance(image, torch.nn.Module):
+        image.eval()
+    with torch.no_grad():
+        return image(torch.from_numpy(patches)).numpy()
