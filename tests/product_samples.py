@@ -232,7 +232,7 @@ def scores_of(checked: pd.DataFrame) -> dict:
     edges = [0, 100, 300, 1000, 3000, 10000]
     by_distance = []
     for low, high in itertools.pairwise(edges):
-        rows = checked[(checked.distance_km >= low) & (checked.distance_km < high)]
+        rows = checked.query("@low <= distance_km < @high")
         if len(rows):
             figures = _figures(rows)
             by_distance.append(
@@ -244,7 +244,7 @@ def scores_of(checked: pd.DataFrame) -> dict:
         "target": "annual_c",
         "unit": "°C",
         "kind": "regression",
-        "places": {"used": len(schemes["random"]), "dropped": {"no coordinates": 2, "duplicate": 1}},
+        "places": {"used": len(schemes["random"]), "dropped": {"no coordinates": 2}},
         "encoder": "world",
         "chosen": "idw",
         "sentence": "In places 1000 km from any training place the map explains "

@@ -122,7 +122,9 @@ def _picked(values: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     return values[np.ix_(rows, columns)]
 
 
-def thin_any(values: Any, most: int) -> Any:
-    """At most `most` rows of a frame or array, evenly taken."""
-    step = max(1, math.ceil(len(values) / most))
-    return values.iloc[::step] if hasattr(values, "iloc") else values[::step]
+def along(
+    transform: Affine, x: NDArray[Any], y: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both coordinates of many points, carried by an affine transform."""
+    a, b, c, d, e, f = tuple(transform)[:6]
+    return a * x + b * y + c, d * x + e * y + f

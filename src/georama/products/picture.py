@@ -17,7 +17,7 @@ from georama.errors import DataError, GeoramaError
 from georama.products.atomic import writing
 from georama.products.colours import Scale, amount_scale, class_palette, width_scale
 from georama.products.geotiff import share_names
-from georama.products.overview import Overview, overview
+from georama.products.overview import Overview, along, overview
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -35,6 +35,7 @@ _FAINT = "#666666"
 _MOST_PLACES = 20_000
 _MOST_CLASSES = 12
 _OTHERS = (150, 150, 150)
+_Lines = tuple[list[NDArray[np.float64]], float, str]
 _STRIPE = 9  # pixels from one line of the hatching to the next
 
 
@@ -76,19 +77,20 @@ def draw_map(
     look = _Look.of(seen, dict(mapped.attrs))
     dots = _dots(places, values, seen, look)
     frame = _Frame.of(seen)
-    layout = _Layout.of(frame)
+    layout = _Layout.of(frame, bar=look.scale is not None)
+    shores = list(_shorelines(frame))
     figure = Figure(figsize=(_WIDE / _DPI, layout.height / _DPI), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     main = layout.axes(figure, layout.main)
     side = layout.axes(figure, layout.side)
     view = frame.view(seen, round(layout.main[2] * 1.5))
     frame.paint(main, look.colours(view.value), view, hatch=True)
-    frame.outline(main, labels=True, size=12)
+    frame.outline(main, shores, labels=True, size=12)
     if dots is not None:
         _draw_dots(main, frame, dots, look)
     small = frame.view(seen, round(layout.side[2] * 1.5))
     frame.paint(side, look.doubt_colours(small.doubt), small, hatch=False)
-    frame.outline(side, labels=False, size=10)
+    frame.outline(side, shores, labels=False, size=10)
     layout.titles(figure, look, mapped.attrs.get("title", ""))
     layout.legends(figure, look, dots, view)
     with writing(target) as temporary:
@@ -118,7 +120,7 @@ class _Look:
     @classmethod
     def of(cls, seen: Overview, attrs: dict[str, Any]) -> _Look:
         kind = attrs.get("kind", "regression")
-        title = seen.name.replace("_", " ") or str(attrs.get("title", ""))
+        title = seen.name or str(attrs.get("title", ""))
         scale, classes = None, []
         if kind == "classification":
             classes = _shown_classes(seen.value, [str(name) for name in attrs.get("classes", [])])
@@ -252,7 +254,8 @@ class _Frame:
         if about.startswith(("+proj=laea +lat_0=90", "+proj=laea +lat_0=-90")):
             reach = max(abs(v) for v in bounds)
             bounds = (-reach, -reach, reach, reach) if wide > 300 else bounds
-        return cls(there, back, whole, west, south, east, north, tuple(map(float, bounds)))
+        left, bottom, right, top = (float(v) for v in bounds)
+        return cls(there, back, whole, west, south, east, north, (left, bottom, right, top))
 
     @property
     def aspect(self) -> float:
@@ -313,18 +316,23 @@ class _Frame:
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
 
-    def outline(self, axes: Axes, *, labels: bool, size: int) -> None:
+    def outline(self, axes: Axes, shores: list[_Lines], *, labels: bool, size: int) -> None:
         """Coast, borders, graticule and frame."""
-        for lines, width, colour in _shorelines(self):
-            for line in lines:
-                axes.plot(*line, color=colour, linewidth=width, zorder=4, solid_joinstyle="round")
+        from matplotlib.collections import LineCollection
+
+        for lines, width, colour in shores:
+            axes.add_collection(LineCollection(lines, colors=colour, linewidths=width, zorder=4))
+        net: list[NDArray[Any]] = []
         for lon in _ticks(self.west, self.east, self._step(self.east - self.west)):
             steps = np.linspace(max(self.south, -89.9), min(self.north, 89.9), 200)
-            self._line(axes, np.full(200, lon), steps)
+            net.extend(self._line(np.full(200, lon), steps))
         for lat in _ticks(self.south, self.north, self._step(self.north - self.south)):
             if abs(lat) < 89.9:
                 steps = np.linspace(self.west + 1e-6, self.east - 1e-6, 400)
-                self._line(axes, steps, np.full(400, lat))
+                net.extend(self._line(steps, np.full(400, lat)))
+        axes.add_collection(
+            LineCollection(net, colors="#8a8a8a", linewidths=0.5, alpha=0.6, zorder=3)
+        )
         if self.whole:
             edge = _edge(self.west, self.south, self.east, self.north)
             x, y = self.there.transform(_within(edge[:, 0], self.west, self.east), edge[:, 1])
@@ -346,10 +354,9 @@ class _Frame:
                     va="center" if where == "left" else "top",
                 )  # fmt: skip
 
-    def _line(self, axes: Axes, lon: NDArray[Any], lat: NDArray[Any]) -> None:
+    def _line(self, lon: NDArray[Any], lat: NDArray[Any]) -> Iterable[NDArray[np.float64]]:
         x, y = self.there.transform(lon, lat)
-        for part in _pieces(np.column_stack([x, y]), self.bounds):
-            axes.plot(*part.T, color="#8a8a8a", linewidth=0.5, alpha=0.6, zorder=3)
+        return _pieces(np.column_stack([x, y]), self.bounds)
 
     def _step(self, span: float) -> float:
         steps = (30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -410,15 +417,15 @@ class _Layout:
     top: float
 
     @classmethod
-    def of(cls, frame: _Frame) -> _Layout:
-        head, margin, label = 78, 40, 74
-        if frame.aspect >= 1.3:
+    def of(cls, frame: _Frame, *, bar: bool) -> _Layout:
+        head, margin, label = 78, 40, 84
+        if frame.aspect >= 1.6:
             wide = _WIDE - label - margin
             tall = wide / frame.aspect
             small = (660.0, 660 / frame.aspect)
             low = 96.0
             row = max(small[1] + 46, 300)
-            main_y = low + row + 110
+            main_y = low + row + (110 if bar else 44)
             height = round(main_y + tall + head)
             side_y = low + row - 46 - small[1]
             words_x = label + small[0] + 90
@@ -502,12 +509,11 @@ class _Layout:
         entries: list[Any] = []
         for _, name, colour in look.classes:
             short = _safe(textwrap.shorten(name, 44, placeholder=" …") or name[:44])
-            entries.append(Patch(facecolor=np.array(colour) / 255, edgecolor=_FAINT, label=short))
+            entries.append(Patch(facecolor=_share(colour), edgecolor=_FAINT, label=short))
         if look.classes:
             shown = np.isin(view.value, [index for index, _, _ in look.classes])
             if (np.isfinite(view.value) & ~shown).any():
-                grey = np.array(_OTHERS) / 255
-                entries.append(Patch(facecolor=grey, edgecolor=_FAINT, label="other classes"))
+        entries.append(Patch(facecolor=_share(_OTHERS), edgecolor=_FAINT, label="other classes"))
         if dots is not None:
             told = f"{dots.count:,} places".replace(",", " ")
             told += " (measured, same colours)" if dots.values is not None else " used"
@@ -524,9 +530,10 @@ class _Layout:
                 short = "<1" if out < 0.01 else f"{100 * out:.0f}"
                 entries.append(
                     Patch(facecolor="#d0d0d0", edgecolor="#444444", hatch="////", linewidth=0.8,
-                          label=f"not applicable: extrapolated ({short} % of the picture)")
+                          label=f"extrapolated: {short} % of the map")
                 )  # fmt: skip
-        if (view.land & ~there).any():
+        # Coast cells that the map leaves to the sea are not worth a word.
+        if (view.land & ~there).sum() > 0.01 * view.land.sum():
             entries.append(
                 Patch(facecolor=_LAND, edgecolor=_FAINT, label="land without prediction")
             )
@@ -565,7 +572,7 @@ def _extent(seen: Overview) -> tuple[float, float, float, float]:
     top, bottom = max(0, top - pad_y), min(there.shape[0], bottom + pad_y)
     left, right = max(0, left - pad_x), min(there.shape[1], right + pad_x)
     edge = _edge(left, top, right, bottom)
-    x, y = seen.transform * (edge[:, 0], edge[:, 1])
+    x, y = along(seen.transform, edge[:, 0], edge[:, 1])
     if seen.crs.is_geographic:
         west, east = float(x.min()), float(x.max())
         return (
@@ -619,7 +626,7 @@ def _cells(
         x, y = Transformer.from_crs(4326, seen.crs, always_xy=True).transform(x, y)
         on = on & np.isfinite(x) & np.isfinite(y)
         x, y = np.where(on, x, 0.0), np.where(on, y, 0.0)
-    columns, rows = ~seen.transform * (x, y)
+    columns, rows = along(~seen.transform, x, y)
     columns, rows = np.floor(columns).astype(np.int64), np.floor(rows).astype(np.int64)
     height, width = seen.value.shape
     on = on & (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
@@ -645,38 +652,33 @@ def _land(lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
         return np.zeros(len(lonlat), dtype=bool)
 
 
-def _shorelines(frame: _Frame) -> Iterable[tuple[list[NDArray[Any]], float, str]]:
+def _shorelines(frame: _Frame) -> Iterable[_Lines]:
     import shapely
 
     try:
         from georama.sources import natural_earth
 
-        sources = (
-            (natural_earth.countries(), 0.5, "#777777"),
-            (natural_earth.land(), 0.8, "#444444"),
-        )
+        borders, coast = natural_earth.countries(), natural_earth.land()
     except GeoramaError:
         return
-    for frame_of, width, colour in sources:
-        drawn: list[NDArray[Any]] = []
-        for line in shapely.get_parts(shapely.boundary(frame_of.geometry.to_numpy())):
-            lonlat = shapely.get_coordinates(shapely.segmentize(line, 1.0))
-            # The outlines are cut at the antimeridian and closed along it: that is no coast.
-            seam = (np.abs(np.abs(lonlat[:, 0]) - 180) < 1e-6) | (lonlat[:, 1] < -89.99)
-            x, y = frame.there.transform(lonlat[:, 0], lonlat[:, 1])
-            xy = np.column_stack([x, y])
-            xy[seam] = np.nan
-            if frame.whole:
-                outside = (lonlat[:, 1] < frame.south) | (lonlat[:, 1] > frame.north)
-                xy[outside] = np.nan
-            drawn.extend(part.T for part in _pieces(xy, frame.bounds))
-        yield drawn, width, colour
+    for outlines, width, colour in ((borders, 0.5, "#777777"), (coast, 0.8, "#444444")):
+        rings = shapely.get_parts(shapely.boundary(outlines.geometry.to_numpy()))
+        lonlat, ring = shapely.get_coordinates(shapely.segmentize(rings, 1.0), return_index=True)
+        xy = np.column_stack(frame.there.transform(lonlat[:, 0], lonlat[:, 1]))
+        # The outlines are cut at the antimeridian and closed along it: that is no coast.
+        hidden = (np.abs(np.abs(lonlat[:, 0]) - 180) < 1e-6) | (lonlat[:, 1] < -89.99)
+        if frame.whole:
+            hidden |= (lonlat[:, 1] < frame.south) | (lonlat[:, 1] > frame.north)
+        xy[hidden] = np.nan
+        yield list(_pieces(xy, frame.bounds, ring)), width, colour
 
 
 def _pieces(
-    xy: NDArray[np.float64], bounds: tuple[float, float, float, float]
+    xy: NDArray[np.float64],
+    bounds: tuple[float, float, float, float],
+    line: NDArray[np.int64] | None = None,
 ) -> Iterable[NDArray[np.float64]]:
-    """Cut a line where it leaves the picture, is undefined, or jumps over the seam."""
+    """Cut a line where it leaves the picture, is undefined, jumps over the seam, or ends."""
     left, bottom, right, top = bounds
     pad_x, pad_y = 0.05 * (right - left), 0.05 * (top - bottom)
     with np.errstate(invalid="ignore"):
@@ -684,6 +686,8 @@ def _pieces(
         good &= (xy[:, 0] > left - pad_x) & (xy[:, 0] < right + pad_x)
         good &= (xy[:, 1] > bottom - pad_y) & (xy[:, 1] < top + pad_y)
         jump = np.abs(np.diff(xy[:, 0])) > 0.3 * (right - left)
+        if line is not None:
+            jump |= np.diff(line) != 0
     ends = np.flatnonzero(~good[1:] | ~good[:-1] | jump) + 1
     for part in np.split(xy, ends):
         if len(part) > 1 and np.isfinite(part).all():
@@ -716,6 +720,10 @@ def _degrees(value: float, signs: str) -> str:
     if abs(value) < 1e-9 or (abs(abs(value) - 180) < 1e-9 and signs == "EW"):
         return f"{abs(value):g}°"
     return f"{abs(value):g}°{signs[0] if value > 0 else signs[1]}"
+
+
+def _share(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    return colour[0] / 255, colour[1] / 255, colour[2] / 255
 
 
 def _safe(text: str) -> str:
