@@ -513,7 +513,8 @@ class _Layout:
         if look.classes:
             shown = np.isin(view.value, [index for index, _, _ in look.classes])
             if (np.isfinite(view.value) & ~shown).any():
-        entries.append(Patch(facecolor=_share(_OTHERS), edgecolor=_FAINT, label="other classes"))
+                grey = _share(_OTHERS)
+                entries.append(Patch(facecolor=grey, edgecolor=_FAINT, label="other classes"))
         if dots is not None:
             told = f"{dots.count:,} places".replace(",", " ")
             told += " (measured, same colours)" if dots.values is not None else " used"
