@@ -622,7 +622,7 @@ def with_seams_told(card: Card, encoder: LocationEncoder) -> Card:
     limits = list(card.known_limits)
     if found["antimeridian"] < 0.999:
         limits.append(
-            "The antimeridian is a seam: one place at longitude 180 and -180 has two codes "
+            "The antimeridian is a seam: longitudes 180 and -180 differ "
             f"(cosine down to {found['antimeridian']:.2f})."
         )
     pole = min(found["north_pole"], found["south_pole"])

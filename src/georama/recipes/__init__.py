@@ -39,9 +39,9 @@ def find(name: str) -> Any:
     module = _module(name)
     wanted = module.__name__.rpartition(".")[2].replace("_", "")
     for key, value in vars(module).items():
-        if isinstance(value, type) and value.__module__ == module.__name__:
-            if key.lower() == wanted:
-                return value
+        ours = isinstance(value, type) and value.__module__ == module.__name__
+        if ours and key.lower() == wanted:
+            return value
     raise UsageError(
         f"the recipe {name} holds no class of its name",
         remedy=f"name its class as its file, {wanted!r} in the authors' spelling",

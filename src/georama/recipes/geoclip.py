@@ -30,8 +30,7 @@ CARD = Card(
     licence="MIT",
     known_limits=(
         "Photographs are where people are: oceans, deserts and the poles were hardly seen.",
-        "The antimeridian is a seam: one place at longitude 180 and -180 has two codes (cosine "
-        "down to 0.14).",
+        "The antimeridian is a seam: longitudes 180 and -180 differ (cosine down to 0.14).",
         "A pole has as many codes as longitudes (cosine between two of them down to 0.26).",
     ),
 )

@@ -113,13 +113,11 @@ class SatCLIP:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = torch.nn.Module()
-            model.nnet = SirenNet(
+            model.nnet = place = SirenNet(
                 self.degrees**2, self.width, hidden=self.hidden, dropout=self.dropout
             )
-            model.visual = torch.nn.Linear(views.shape[1], self.width)
-            model.logit_scale = torch.nn.Parameter(
-                torch.tensor(np.log(1 / 0.07), dtype=torch.float)
-            )
+            model.visual = view = torch.nn.Linear(views.shape[1], self.width)
+            model.logit_scale = sharp = torch.nn.Parameter(torch.log(torch.tensor(1 / 0.07)))
             matrices = [p for p in model.parameters() if p.ndim > 1]
             others = [p for p in model.parameters() if p.ndim < 2]
             groups = [
@@ -134,9 +132,9 @@ class SatCLIP:
                 near = lonlat[some] + generator.uniform(-jitter_deg, jitter_deg, (batch, 2))
                 near = np.clip(near, (-180, -90), (180, 90))
                 basis = spherical_harmonics(near, self.degrees, self.convention, np.float32)
-                here = model.nnet(torch.from_numpy(basis))
-                scale = model.logit_scale.exp()
-                return {"contrast": symmetric_cross_entropy(model.visual(views[some]), here, scale)}
+                here = place(torch.from_numpy(basis))
+                loss = symmetric_cross_entropy(view(views[some]), here, sharp.exp())
+                return {"contrast": loss}
 
             optimiser = torch.optim.AdamW(groups, lr=rate)
             train(model, optimiser, loss_at, steps=steps, title="Training SatCLIP", report=report)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from georama.errors import DataError
+from georama.sources.rasters import open_raster, read_window
 from georama.wording import count
 
 # Smaller files are almost all nodata; the authors' reader leaves them out too.
@@ -71,17 +72,8 @@ def read_index(folder: str | Path) -> tuple[NDArray[np.float64], list[Path], lis
 
 def read_patch(file: Path) -> NDArray[np.float32]:
     """One patch as reflectance 0..1, (13, height, width), B10 as zeros if the file lacks it."""
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    try:
-        with rasterio.open(file, driver="GTiff") as opened:
-            bands = opened.read()
-    except RasterioError as error:
-        raise DataError(
-            f"a GeoTIFF of 12 or 13 bands is wanted, {file} cannot be read ({error})",
-            remedy="get the file again",
-        ) from error
+    with open_raster(file) as raster:
+        bands = read_window(raster, masked=False).to_numpy()
     if len(bands) not in (12, 13):
         raise DataError(
             f"a Sentinel-2 patch has 12 or 13 bands, {file} has {len(bands)}",
