@@ -33,7 +33,8 @@ $(STAMP): constraints.txt pyproject.toml
 	    $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }; \
 	fi
 	@touch .venv/started
-	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e '.[dev]'
+	@echo "installing into .venv (about 2.4 GB with the CPU build of torch; some minutes)"
+	@$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt -e '.[dev]'
 	@rm .venv/started
 	@touch $(STAMP)
 
@@ -45,6 +46,20 @@ check: $(STAMP)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+# check first, so that a slip in the code is told before an hour of work.
+check-full: check
+	$(BIN)/georama data fetch
+	$(BIN)/python -m pytest -m 'claim or kit'
+
+demo: $(STAMP)
+	$(BIN)/georama data fetch --group demo
+	$(BIN)/georama data table cities_temperature --out demo/cities.csv
+	$(BIN)/georama map demo/cities.csv --target temperature --unit '°C' --out demo/temperature
+
+docs: $(STAMP)
+	$(BIN)/georama recipes --markdown > docs/catalogue.md.part
+	mv docs/catalogue.md.part docs/catalogue.md
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist demo

@@ -49,7 +49,7 @@ def list_recipes() -> list[Card]:
 def _read(file: Path) -> Card:
     try:
         return Card.from_json(file)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise DataError(
             f"a card as georama writes it was wanted, {file} is none: {error}",
             remedy="make the model again with georama",
