@@ -65,7 +65,7 @@ _TABLE = (
     _layer("ndvi_max", "1", (-1.0, 1.0), "greenest month of the year, NDVI"),
     _layer("ndvi_min", "1", (-1.0, 1.0), "least green month of the year, NDVI"),
     _layer("fapar", "1", (0.0, 1.0), "light absorbed by plants at the peak of the year"),
-    _layer("land_cover", "IGBP class", (0.0, 16.0), "17 classes of land cover, 0 is water", "classes"),
+    _layer("land_cover", "IGBP class", (0.0, 16.0), "17 kinds of cover, 0 is water", "classes"),
     _layer("elevation", "m", (-11_000.0, 9_000.0), "height, or depth of the sea floor below 0"),
     _layer("night_lights", "1", (0.0, 1.0), "lights at night, scaled for display"),
     _layer("city_lights", "1", (0.0, 1.0), "lights at night of an earlier sensor, for display"),

@@ -97,8 +97,11 @@ def check_places(places: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
         )
     if not places.crs.equals(WGS84, ignore_axis_order=True):
         name = places.crs.name if places.crs.to_epsg() is None else f"EPSG:{places.crs.to_epsg()}"
-        geometry = np.asarray(places.geometry.to_crs(WGS84).array, dtype=object)
-        lost = ~np.isfinite(shapely.bounds(geometry)).all(axis=1)
+        moved = places.geometry.to_crs(WGS84)
+        # PROJ turns nonsense into nonsense without a word, which the way back brings to light.
+        there, back = places.geometry.bounds, moved.to_crs(places.crs).bounds
+        lost = ~np.isclose(there, back, rtol=1e-6, atol=1e-3).all(axis=1)
+        geometry = np.asarray(moved.array, dtype=object)
         if lost.any():
             first = int(np.flatnonzero(lost)[0])
             raise DataError(
@@ -107,6 +110,7 @@ def check_places(places: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
                 remedy="check --crs",
             )
         notes.append(f"reprojected from {name} to longitude and latitude (EPSG:4326)")
+        _note_area_of_use(places, geometry, name, notes)
 
     if shapely.has_z(geometry).any():
         geometry = shapely.force_2d(geometry)
@@ -124,6 +128,22 @@ def check_places(places: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
         checked = checked.rename_geometry("geometry")
     checked.attrs = {**attrs, "notes": notes}
     return checked
+
+
+def _note_area_of_use(places: Any, geometry: NDArray[Any], name: str, notes: list[str]) -> None:
+    """Tell of places far from where the CRS is meant to be used, a sign of the wrong one."""
+    area = places.crs.area_of_use
+    if area is None or area.west > area.east:
+        return
+    bounds = shapely.bounds(geometry)
+    low = bounds[:, :2] < (area.west - 3, area.south - 3)
+    high = bounds[:, 2:] > (area.east + 3, area.north + 3)
+    outside = np.flatnonzero(low.any(axis=1) | high.any(axis=1))
+    if len(outside):
+        notes.append(
+            f"{count(len(outside), 'place')} far outside of the area of {name} ({area.name}), "
+            f"{name_rows(places, outside)}; check --crs"
+        )
 
 
 def _words(geometry: Any) -> str:
@@ -269,7 +289,7 @@ def split_antimeridian(geometry: Any) -> Any:
         whole = shapely.make_valid(shapely.Polygon(shell, holes))
         west, _, east, _ = whole.bounds
         for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
-            box = shapely.box(-180 + 360 * turn, -91, 180 + 360 * turn, 91)
+            box = shapely.box(-180 + 360 * turn, -1e3, 180 + 360 * turn, 1e3)
             piece = _areas_only(shapely.intersection(whole, box))
             back = np.array([360.0 * turn, 0.0])
             # Rounding must not move a corner from 180 to 180.00000000000003.
@@ -291,8 +311,11 @@ def _unwrapped(ring: NDArray[np.float64]) -> NDArray[np.float64] | None:
     if np.ptp(lon) < 1e-9:
         return None  # a box round the Earth, which would collapse
     if abs(lon[-1] - lon[0]) > 180:
-        if ((np.abs(step) == 360) & (np.diff(ring[:, 1]) == 0)).any():
-            return None  # its seam closes it already
+        seam = (np.abs(step) == 360) & (np.diff(ring[:, 1]) == 0)
+        edge = ring[:-1, 1][seam]
+        lowest, highest = ring[:, 1].min(), ring[:, 1].max()
+        if lowest < highest and np.isin(edge, (lowest, highest)).any():
+            return None  # a band round the Earth or a cap, which the seam closes already
         pole = 90.0 if ring[:, 1].mean() > 0 else -90.0
         lid = [[lon[-1], pole], [lon[0], pole], [lon[0], ring[0, 1]]]
         unwrapped = np.concatenate([unwrapped, lid])

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from georama.errors import DataError, ResourceError, UsageError
 from georama.places import WGS84, check_places, keep_rows, name_rows
 from georama.sources import columns as names
+from georama.sources.natural_earth import is_land
 from georama.wording import count, listing, nearest
 
 DELIMITED = {".csv": "", ".tsv": "\t", ".tab": "\t", ".txt": ""}
@@ -520,7 +521,9 @@ def _check_degrees(
             remedy="give the CRS of projected coordinates with --crs EPSG:xxxx",
         )
     beyond = np.abs(y) > 90
-    if beyond.mean() >= 0.05 and np.abs(y).max() <= 180 and np.abs(x).max() <= 90:
+    # One bad value may be a slip of the pen; several that would all be fine as longitudes are not.
+    several = beyond.all() or (beyond.sum() >= 2 and beyond.mean() >= 0.05)
+    if several and np.abs(y).max() <= 180 and np.abs(x).max() <= 90:
         rows = np.flatnonzero(beyond)
         raise DataError(
             f"columns {east} and {north} are swapped: {north} goes to "
@@ -528,6 +531,15 @@ def _check_degrees(
             "within ±90",
             remedy=f'give --lon "{north}" --lat "{east}"',
         )
+
+    if len(x) >= 5 and np.abs(x).max() <= 90 and not beyond.any():
+        some = np.stack([x, y], axis=1)[:: -(-len(x) // 1000)]
+        given, turned = is_land(some).mean(), is_land(some[:, ::-1]).mean()
+        if given < 0.5 and turned > 0.9:
+            table.notes.append(
+                f"{1 - given:.0%} of the places lie in the sea and {turned:.0%} would lie on land "
+                f'with the columns swapped; if they are, give --lon "{north}" --lat "{east}"'
+            )
 
 
 def _from_geometry_column(table: _Table, known: pyproj.CRS | None) -> gpd.GeoDataFrame:
