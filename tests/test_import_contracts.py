@@ -84,7 +84,9 @@ def test_source_files_keep_the_rules_that_no_linter_knows(path):
 
 def test_nothing_that_executes_files_is_called():
     """Models and tables of others are data: never unpickled, evaluated or loaded as code."""
-    forbidden = re.compile(r"pickle\.loads?\(|joblib|weights_only=False|allow_pickle=True|(?<![\w.])eval\(")
+    forbidden = re.compile(
+        r"pickle\.loads?\(|joblib|weights_only=False|allow_pickle=True|(?<![\w.])eval\("
+    )
     for path in SOURCES:
         found = forbidden.search(path.read_text(encoding="utf-8"))
         assert found is None, f"{path.name}: {found and found[0]}"
