@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from georama.errors import DataError, UsageError
+from georama.geodesy import km_to_chord, unit_vectors
 from georama.places import WGS84, crosses_antimeridian, split_antimeridian
 from georama.sources.columns import plain
 from georama.wording import nearest
 
 DATA_FILE = Path(__file__).with_name("natural_earth_50m.json.gz")
-EARTH_KM = 6371.0088
 CONTINENTS = (
     "Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America",
 )  # fmt: skip
@@ -262,8 +262,8 @@ def _continent_names(points: NDArray[np.float64]) -> NDArray[np.str_]:
     sea = np.flatnonzero(code == 0)
     if len(sea):
         tree, shore_code = _shore()
-        chord = 2 * np.sin(SHORE_KM / EARTH_KM / 2)
-        _, found = tree.query(_on_sphere(points[sea]), distance_upper_bound=chord)
+        reach = km_to_chord(SHORE_KM)
+        _, found = tree.query(unit_vectors(points[sea]), distance_upper_bound=reach)
         code[sea] = np.append(shore_code, 0)[found]  # what is too far is numbered one past the end
     return np.array([OCEAN, *CONTINENTS])[code]
 
@@ -273,9 +273,4 @@ def _shore() -> tuple[cKDTree, NDArray[np.uint8]]:
     """Points on all borders, at most 0.1° apart, with the number of their continent."""
     parts, code = _parts()
     xy, part = shapely.get_coordinates(shapely.segmentize(parts, 0.1), return_index=True)
-    return cKDTree(_on_sphere(xy)), code[part]
-
-
-def _on_sphere(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
-    lon, lat = np.radians(lonlat[:, 0]), np.radians(lonlat[:, 1])
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    return cKDTree(unit_vectors(xy)), code[part]

@@ -480,19 +480,19 @@ def _pixels(
     """Row and column of the pixel under each point, -1 outside."""
     grid = raster.geobox
     crs = pyproj.CRS.from_user_input(str(grid.crs))
-    lon, lat = points[:, 0], points[:, 1]
-    x, y = lon, lat
+    height, width = grid.shape
+    x, y = points[:, 0], points[:, 1]
     if not crs.equals("EPSG:4326", ignore_axis_order=True):
         to_grid = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
-        x, y = (np.asarray(values) for values in to_grid.transform(lon, lat))
+        x, y = (np.asarray(values) for values in to_grid.transform(x, y))
     if crs.is_geographic:
         # Grids from 0 to 360, or round the antimeridian, hold a point under another turn.
-        west = min(corner[0] for corner in _corners(grid))
+        to_x = grid.affine
+        west = to_x.c + min(to_x.a * u + to_x.b * v for u in (0, width) for v in (0, height))
         east = x > west
         x = west + np.mod(x - west, 360.0)
         x = np.where(east & (x == west), west + 360.0, x)
     inverse = ~grid.affine
-    height, width = grid.shape
     with np.errstate(invalid="ignore"):
         column = inverse.a * x + inverse.b * y + inverse.c
         row = inverse.d * x + inverse.e * y + inverse.f
@@ -502,8 +502,3 @@ def _pixels(
     rows = np.where(inside, np.minimum(np.where(inside, row, 0), height - 1), -1)
     columns = np.where(inside, np.minimum(np.where(inside, column, 0), width - 1), -1)
     return rows.astype(np.int64), columns.astype(np.int64)
-
-
-def _corners(grid: GeoBox) -> list[tuple[float, float]]:
-    height, width = grid.shape
-    return [grid.affine * (x, y) for x in (0, width) for y in (0, height)]

@@ -366,10 +366,12 @@ def _merge(
     first = np.unique(group, return_index=True)[1]
     size = np.bincount(group)
     if kind == "classification":
-        votes = np.zeros((len(unique), len(classes)), dtype=np.int32)
-        np.add.at(votes, (group, values[:, 0].astype(np.int64)), 1)
+        codes = values[:, 0].astype(np.int64)
+        votes = np.zeros((len(unique), len(classes)))
+        np.add.at(votes, (group, codes), 1)
+        votes[group[first], codes[first]] += 0.5  # a tie goes to the row that came first
         merged = votes.argmax(axis=1).astype(np.float64)[:, None]
-        how = f"the commonest class kept ({int((votes.max(1) < size).sum())} places disagree)"
+        how = f"the commonest class kept ({int((np.floor(votes.max(1)) < size).sum())} places disagree)"
     elif kind == "circular" and period is not None:
         turn = np.exp(2j * np.pi * values[:, 0] / period)
         mean = np.bincount(group, turn.real) + 1j * np.bincount(group, turn.imag)
