@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,3 +128,50 @@ def along(
     """Both coordinates of many points, carried by an affine transform."""
     a, b, c, d, e, f = tuple(transform)[:6]
     return a * x + b * y + c, d * x + e * y + f
+
+
+def in_degrees(seen: Overview) -> Overview:
+    """The same overview on a grid of degrees east and north; as it is if it lies on one."""
+    from affine import Affine
+    from pyproj import CRS, Transformer
+
+    if seen.crs.is_geographic:
+        return seen
+    height, width = seen.value.shape
+    across, down = np.linspace(0, width, 200), np.linspace(0, height, 200)
+    columns = np.concatenate([across, across, np.zeros(200), np.full(200, width)])
+    rows = np.concatenate([np.zeros(200), np.full(200, height), down, down])
+    globe = CRS.from_epsg(4326)
+    lon, lat = Transformer.from_crs(seen.crs, globe, always_xy=True).transform(
+        *along(seen.transform, columns, rows)
+    )
+    good = np.isfinite(lon) & np.isfinite(lat)
+    lon, lat = lon[good], lat[good]
+    if np.ptp(lon) > 180 and np.abs(lon).min() > 90:
+        lon = lon % 360
+    west, north = float(lon.min()), float(lat.max())
+    shape = (height, width)
+    transform = Affine(np.ptp(lon) / width, 0, west, 0, -np.ptp(lat) / height, north)
+    y, x = np.mgrid[:height, :width] + 0.5
+    lon, lat = along(transform, x.ravel(), y.ravel())
+    back = Transformer.from_crs(globe, seen.crs, always_xy=True)
+    there = np.array(back.transform((lon + 180) % 360 - 180, lat))
+    on = np.isfinite(there).all(0)
+    columns, rows = along(~seen.transform, *np.where(on, there, 0.0))
+    columns, rows = np.floor(columns).astype(np.int64), np.floor(rows).astype(np.int64)
+    on &= (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    columns, rows = np.where(on, columns, 0), np.where(on, rows, 0)
+
+    def moved(layer: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.where(on, layer[rows, columns], np.nan).reshape(shape).astype(np.float32)
+
+    return replace(
+        seen,
+        value=moved(seen.value),
+        doubt=moved(seen.doubt),
+        lower=moved(seen.lower),
+        upper=moved(seen.upper),
+        applicable=moved(seen.applicable),
+        transform=transform,
+        crs=globe,
+    )
