@@ -1,4 +1,5 @@
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def test_the_file_is_small():
 
 
 def test_countries_are_whole():
-    table = ne.countries()
+    table: Any = ne.countries()
     assert list(table.columns) == ["name", "iso_a2", "iso_a3", "continent", "geometry"]
     assert len(table) == 241
     assert table.geometry.is_valid.all()

@@ -1,3 +1,5 @@
+from typing import Any
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from georama.places import (
 from georama.wording import count, listing, nearest
 
 
-def frame(*shapes, crs="EPSG:4326", **columns):
+def frame(*shapes: Any, crs: Any = "EPSG:4326", **columns: Any) -> Any:
     return gpd.GeoDataFrame(columns, geometry=list(shapes), crs=crs)
 
 
@@ -254,7 +256,7 @@ def test_lonlat_of_a_multipolygon_lies_in_its_largest_part():
 
 
 def test_rows_keep_their_numbers_through_dropping():
-    places = frame(*shapely.points(np.arange(6.0), np.zeros(6)))
+    places = frame(*(shapely.Point(i, 0) for i in range(6)))
     places.attrs["numbering"] = {"word": "row", "first": 2, "dropped": [3]}
     assert row_numbers(places).tolist() == [2, 4, 5, 6, 7, 8]
     kept = keep_rows(places, np.array([False, True, True, False, True, True]))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio import Affine
 
-from georama.errors import DataError, NetworkError, ResourceError, UsageError
+from georama.errors import DataError, GeoramaError, NetworkError, ResourceError, UsageError
 from georama.sources.rasters import blocks, open_raster, read_window, sample_at
 
 UTM = Affine(10, 0, 500_000, 0, -10, 6_700_000)
@@ -45,7 +45,7 @@ def read(path, yx=None, *, crs=None, variable=None, remote=False, **how):
         return read_window(raster, yx, **how)
 
 
-def complaint(path, kind=DataError, **how):
+def complaint(path, kind: type[GeoramaError] = DataError, **how):
     with pytest.raises(kind) as error:
         read(path, **how)
     sentence = str(error.value)
@@ -181,8 +181,8 @@ def test_samples_in_a_projection_and_outside(write):
     data = noise()
     path = write(data)
     x, y = UTM @ (100.5, 50.5)
-    lon, lat = rasterio.warp.transform("EPSG:32633", "EPSG:4326", [x], [y])
-    values = sample_at(path, np.array([[lon[0], lat[0]], [0, 0], [-120, -80]]))[:, 0]
+    point = np.array(rasterio.warp.transform("EPSG:32633", "EPSG:4326", [x], [y])).T
+    values = sample_at(path, np.concatenate([point, [[0, 0], [-120, -80]]]))[:, 0]
     assert values[0] == data[0, 50, 100]
     assert np.isnan(values[1:]).all()
     assert sample_at(path, np.zeros((0, 2))).shape == (0, 1)

@@ -11,7 +11,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from georama.errors import DataError, UsageError
+from georama.errors import DataError, GeoramaError, UsageError
 from georama.places import lonlat, row_numbers
 from georama.sources.columns import find_coordinates, plain
 from georama.sources.tables import read_places
@@ -27,7 +27,7 @@ def write(tmp_path):
     return write
 
 
-def complaint(path, kind=DataError, **flags):
+def complaint(path, kind: type[GeoramaError] = DataError, **flags):
     with pytest.raises(kind) as error:
         read_places(path, **flags)
     sentence = str(error.value)

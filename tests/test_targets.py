@@ -1,3 +1,5 @@
+from typing import Any
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -6,20 +8,20 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from georama.errors import DataError, UsageError
+from georama.errors import DataError, GeoramaError, UsageError
 from georama.modality import MODALITIES, Modality, modality
 from georama.sources.targets import label_column
 from georama.sources.world_stack import LAYERS
 
 
-def table(places=40, **columns):
+def table(places: int = 40, **columns: Any) -> Any:
     lon, lat = np.linspace(-170, 170, places), np.linspace(-60, 60, places)
     frame = gpd.GeoDataFrame(columns, geometry=gpd.points_from_xy(lon, lat, crs="EPSG:4326"))
     frame.attrs = {"notes": ["read"], "numbering": {"word": "row", "first": 2, "dropped": []}}
     return frame
 
 
-def complaint(frame, target, expected=DataError, **how):
+def complaint(frame, target, expected: type[GeoramaError] = DataError, **how):
     with pytest.raises(expected) as error:
         label_column(frame, target, **how)
     assert "\n" not in str(error.value)
@@ -33,7 +35,7 @@ RAMP = np.linspace(0, 1, 40)
 
 
 def test_numbers():
-    labels = label_column(table(**{"height (m)": RAMP}), "height (m)")
+    labels = label_column(table().assign(**{"height (m)": RAMP}), "height (m)")
     assert labels.kind == "regression"
     assert labels.unit == "m"
     assert labels.values.shape == (40, 1)
@@ -178,7 +180,7 @@ def test_rare_classes_are_told():
 # ------------------------------------------------------------------ places that occur twice
 
 
-def twice(column):
+def twice(column) -> Any:
     frame = table(25)
     both = pd.concat([frame, frame])
     both = gpd.GeoDataFrame(both.reset_index(drop=True), crs="EPSG:4326")
@@ -202,7 +204,7 @@ def test_repeated_places_on_a_circle_and_of_classes():
     assert labels.values[0, 0] == pytest.approx(0, abs=1e-6)
     words = ["rock", "sand"] * 12 + ["rock"] + ["rock"] * 25
     labels = label_column(twice(words), "t")
-    assert "12 places disagree" in labels.notes[0]
+    assert "12 places of different opinions" in labels.notes[0]
     assert labels.codes[:4].tolist() == [0, 1, 0, 1]
 
 
@@ -217,7 +219,7 @@ def test_repeated_polygons_are_found():
 def test_merging_is_the_mean_of_each_place(rows):
     spot, value = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
     frame = gpd.GeoDataFrame({"v": value}, geometry=gpd.points_from_xy(spot, spot), crs="EPSG:4326")
-    expected = pd.Series(value).groupby(spot).mean()
+    expected: Any = pd.Series(value).groupby(spot).mean()
     if len(expected) < 20 or expected.nunique() < 2 or set(value) <= {0.0, 1.0}:
         return
     labels = label_column(frame, "v", kind="regression")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from georama.errors import DataError
 from georama.wording import listing, nearest
@@ -155,7 +156,7 @@ def _pairs_by_word(columns: Sequence[object]) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def add_dates(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+def add_dates(frame: Any, notes: list[str]) -> Any:
     """The table with `start` and `end` (UTC, half-open) where it has a column that tells time.
 
     A date lasts a day, a year a year, a moment nothing. A column whose order of day and month
@@ -163,7 +164,7 @@ def add_dates(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """
     columns = list(frame.columns)
     begin, finish = find_column(columns, START_NAMES), find_column(columns, END_NAMES)
-    spans: tuple[pd.Series, pd.Series] | None = None
+    spans: tuple[Any, Any] | None = None
     told: list[Any] = []
     if begin is not None:
         spans = _read_dates(frame[begin], str(begin), notes)
@@ -187,7 +188,7 @@ def add_dates(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return frame.assign(start=spans[0], end=spans[1])
 
 
-def _from_calendar(frame: pd.DataFrame) -> tuple[tuple[pd.Series, pd.Series] | None, list[Any]]:
+def _from_calendar(frame: Any) -> tuple[tuple[Any, Any] | None, list[Any]]:
     """Dates from a year column, with month and day columns where there are any."""
     columns = list(frame.columns)
     year = find_column(columns, YEAR_NAMES)
@@ -213,9 +214,7 @@ def _from_calendar(frame: pd.DataFrame) -> tuple[tuple[pd.Series, pd.Series] | N
     return (start, start + length), told
 
 
-def _read_dates(
-    column: pd.Series, name: str, notes: list[str]
-) -> tuple[pd.Series, pd.Series] | None:
+def _read_dates(column: Any, name: str, notes: list[str]) -> tuple[Any, Any] | None:
     """Start and end of each date, or None when the column does not hold dates."""
     if pd.api.types.is_datetime64_any_dtype(column):
         moments = column
@@ -228,7 +227,7 @@ def _read_dates(
         parts = given.str.extract(r"^(\d{1,2})[./-](\d{1,2})[./-]\d{4}", expand=True)
         day_first: bool | None = None
         if len(given) and parts[0].notna().mean() > 0.5:
-            first, second = pd.to_numeric(parts[0]).max(), pd.to_numeric(parts[1]).max()
+            first, second = parts[0].astype("Float64").max(), parts[1].astype("Float64").max()
             if first > 12 or given.str.match(r"^\d{1,2}\.").mean() > 0.5:
                 day_first = True  # with full stops the day stands first everywhere
             elif second > 12:
@@ -252,7 +251,7 @@ def _read_dates(
     return moments, moments + pd.Timedelta(days=1) if whole_days else moments
 
 
-def _read_numbers(column: pd.Series) -> tuple[pd.Series, pd.Series] | None:
+def _read_numbers(column: Any) -> tuple[Any, Any] | None:
     """Dates written as 2020 or 20201231."""
     values = column.dropna()
     if len(values) == 0 or (values % 1 != 0).any():
@@ -271,7 +270,7 @@ def _read_numbers(column: pd.Series) -> tuple[pd.Series, pd.Series] | None:
     return None
 
 
-def as_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def as_numbers(column: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """A column as float64, NaN where it is empty, and the positions that hold other text.
 
     Decimal commas, blanks round the number and the usual words for "missing" are understood.
@@ -282,7 +281,7 @@ def as_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         return column.to_numpy(dtype=np.float64, na_value=np.nan), np.zeros(0, dtype=np.int64)
     text = column.astype("string").str.strip()
     missing = (text.isna() | text.str.casefold().isin(MISSING_WORDS)).to_numpy(dtype=bool)
-    numbers = pd.to_numeric(text, errors="coerce")
+    numbers: Any = pd.to_numeric(text, errors="coerce")
     again = numbers.isna().to_numpy() & ~missing
     if again.any():
         comma = (
@@ -290,7 +289,8 @@ def as_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
             .str.replace("\u2212", "-")
             .str.replace(r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True)
         )
-        numbers = numbers.mask(again, pd.to_numeric(comma, errors="coerce").reindex(numbers.index))
+        more: Any = pd.to_numeric(comma, errors="coerce")
+        numbers = numbers.mask(again, more.reindex(numbers.index))
     values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     return values, np.flatnonzero(np.isnan(values) & ~missing)
 

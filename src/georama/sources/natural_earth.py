@@ -19,7 +19,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from georama.errors import DataError, UsageError
 from georama.geodesy import km_to_chord, unit_vectors
@@ -101,7 +101,7 @@ def _countries() -> gpd.GeoDataFrame:
     entries = _topology()["objects"]["countries"]["geometries"]
     rows = [entry["properties"] for entry in entries]
     shapes = [_shape(entry) for entry in entries]
-    table = gpd.GeoDataFrame(rows, geometry=shapes, crs=WGS84)
+    table: Any = gpd.GeoDataFrame(rows, geometry=shapes, crs=WGS84)
     return table.sort_values("name").reset_index(drop=True)
 
 
@@ -110,7 +110,8 @@ def countries() -> gpd.GeoDataFrame:
 
     The codes are "" where ISO has none; `continent` is that of the mainland.
     """
-    return _countries()[["name", "iso_a2", "iso_a3", "continent", "geometry"]].copy()
+    table: Any = _countries()
+    return table[["name", "iso_a2", "iso_a3", "continent", "geometry"]].copy()
 
 
 @lru_cache(maxsize=1)
@@ -165,7 +166,7 @@ def _parts() -> tuple[NDArray[Any], NDArray[np.uint8]]:
     parts, owner = shapely.get_parts(np.asarray(table.geometry.array), return_index=True)
     iso = table["iso_a3"].to_numpy()[owner]
     number = {name: position + 1 for position, name in enumerate(CONTINENTS)}
-    code = table["continent"].map(number).to_numpy(dtype=np.uint8)[owner]
+    code = np.array([number[name] for name in table["continent"]], dtype=np.uint8)[owner]
     inner = shapely.point_on_surface(parts)
     x, y = shapely.get_x(inner), shapely.get_y(inner)
     for country, (west, south, east, north), continent in _ELSEWHERE:
@@ -194,13 +195,13 @@ def _grid() -> NDArray[np.uint8]:
     parts, code = _parts()
     shape = (round(180 / _CELL_DEG), round(360 / _CELL_DEG))
     place = from_origin(-180, 90, _CELL_DEG, _CELL_DEG)
-    grid = rasterize(
+    grid: Any = rasterize(
         list(zip(parts, code.tolist(), strict=True)),
         out_shape=shape,
         transform=place,
         dtype="uint8",
     )
-    borders = rasterize(
+    borders: Any = rasterize(
         list(shapely.boundary(parts)),
         out_shape=shape,
         transform=place,
@@ -230,7 +231,7 @@ def _code_of(lonlat: NDArray[np.float64]) -> NDArray[np.uint8]:
         # Points go into the tree and polygons ask, as only the asking side is prepared.
         parts, part_code = _parts()
         code[near] = 0
-        tree = shapely.STRtree(shapely.points(points[near]))
+        tree = shapely.STRtree(np.asarray(shapely.points(points[near])))
         part, point = tree.query(parts, predicate="intersects")
         code[near[point]] = part_code[part]
     return code
@@ -269,8 +270,8 @@ def _continent_names(points: NDArray[np.float64]) -> NDArray[np.str_]:
 
 
 @lru_cache(maxsize=1)
-def _shore() -> tuple[cKDTree, NDArray[np.uint8]]:
+def _shore() -> tuple[KDTree, NDArray[np.uint8]]:
     """Points on all borders, at most 0.1° apart, with the number of their continent."""
     parts, code = _parts()
     xy, part = shapely.get_coordinates(shapely.segmentize(parts, 0.1), return_index=True)
-    return cKDTree(unit_vectors(xy)), code[part]
+    return KDTree(unit_vectors(xy)), code[part]

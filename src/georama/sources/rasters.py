@@ -23,6 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
+from pyproj.exceptions import CRSError
 from rasterio.enums import Interleaving, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.windows import Window
@@ -124,7 +125,7 @@ def open_raster(
         raise UsageError(f"{name} is a {driver} file and has bands, no variables")
     # Without a list of the folder GDAL looks for the few side files it knows (.tfw, .aux.xml),
     # which is quicker where a folder holds 100 000 tiles; over the network it looks for none.
-    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR" if address else "TRUE"}
+    options: dict[str, Any] = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR" if address else "TRUE"}
     with rasterio.Env(**options):
         dataset = _open(name, target, driver, address)
         with dataset:
@@ -233,7 +234,7 @@ def _checked(name: str, dataset: Any, crs: str | None) -> Raster:
     if crs is not None:
         try:
             known = pyproj.CRS.from_user_input(crs)
-        except pyproj.exceptions.CRSError as error:
+        except CRSError as error:
             raise UsageError(
                 f"--crs takes an EPSG code such as EPSG:32633, “{crs}” is none that PROJ knows"
             ) from error

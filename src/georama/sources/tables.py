@@ -24,6 +24,8 @@ import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from pyogrio.errors import DataSourceError
+from pyproj.exceptions import CRSError
 
 from georama.errors import DataError, ResourceError, UsageError
 from georama.places import WGS84, check_places, keep_rows, name_rows
@@ -51,7 +53,7 @@ KINDS = "CSV (.csv, .tsv, .txt), GeoJSON, GeoPackage (.gpkg), Parquet, Shapefile
 class _Table:
     """What a file holds before it is checked, and how the file counts its rows."""
 
-    frame: pd.DataFrame
+    frame: Any  # a DataFrame or a GeoDataFrame
     word: str = "row"
     first: int = 2
     skipped: list[int] = field(default_factory=list)  # numbers that hold no place, e.g. blank lines
@@ -126,7 +128,7 @@ def parse_crs(crs: str) -> pyproj.CRS:
     """A CRS as the user wrote it ("EPSG:32633", "32633", WKT)."""
     try:
         return pyproj.CRS.from_user_input(int(crs) if crs.strip().isdigit() else crs)
-    except pyproj.exceptions.CRSError as error:
+    except CRSError as error:
         raise UsageError(
             f"--crs takes an EPSG code such as EPSG:32633, “{crs}” is none that PROJ knows"
         ) from error
@@ -354,7 +356,7 @@ def _read_vector(path: Path, ending: str, layer: str | None) -> _Table:
     try:
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
         tables = [str(name) for name, kind in pyogrio.list_layers(path) if kind is None]
-    except (pyogrio.errors.DataSourceError, OSError) as error:
+    except (DataSourceError, OSError) as error:
         raise _unreadable(path, ending, error) from error
     if layer is None and len(layers) > 1:
         raise UsageError(
@@ -369,7 +371,7 @@ def _read_vector(path: Path, ending: str, layer: str | None) -> _Table:
     chosen = layer or (layers or tables or [None])[0]
     try:
         frame = pyogrio.read_dataframe(path, layer=chosen, use_arrow=True)
-    except (pyogrio.errors.DataSourceError, pa.ArrowException, OSError, ValueError) as error:
+    except (DataSourceError, pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(path, ending, error) from error
     table = _Table(frame, word="feature", first=1)
     frame.attrs["layer"] = chosen
@@ -570,7 +572,7 @@ def _from_geometry_column(table: _Table, known: pyproj.CRS | None) -> gpd.GeoDat
     )
 
 
-def _parse_geometry(column: pd.Series) -> tuple[NDArray[Any] | None, NDArray[np.int64]]:
+def _parse_geometry(column: Any) -> tuple[NDArray[Any] | None, NDArray[np.int64]]:
     """Geometries of a column, with the positions that cannot be read; None if none can."""
     values = column.astype(object).where(column.notna(), None).to_numpy()
     text = [value.strip() if isinstance(value, str) else value for value in values]

@@ -100,6 +100,7 @@ def label_column(
             remedy=f"did you mean {nearest(kind, KINDS)[0]}?",
         )
     names = _columns(places, target)
+    name = names[0]
     if len(names) > 1 and kind not in (None, "shares"):
         raise UsageError(
             f"several targets ({listing(names)}) are shares of a whole, kind {kind} takes one",
@@ -112,15 +113,15 @@ def label_column(
         values = _shares(places, names)
         guessed, reason = "shares", f"{listing(names, most=9)} sum to one at each place"
     else:
-        column = places[names[0]]
-        guessed, reason = (kind, "as given") if kind else _guess(places, column, names[0])
+        column = places[name]
+        guessed, reason = (kind, "as given") if kind else _guess(places, column, name)
         if guessed == "classification":
             values, classes = _classes(column)
         else:
-            values = _numbers(places, column, names[0])[:, None]
-            values = _without_sentinels(values, names[0], notes, dropped)
+            values = _numbers(places, column, name)[:, None]
+            values = _without_sentinels(values, name, notes, dropped)
     if guessed == "circular":
-        period = _period(names[0], period)
+        period = _period(name, period)
         values = np.mod(values, period)
     elif period is not None:
         raise UsageError(f"a period belongs to circular labels, these are {guessed}",
@@ -128,12 +129,12 @@ def label_column(
     if guessed == "counts" and (values < 0).any():
         where = np.flatnonzero((values < 0).any(axis=1))
         raise DataError(
-            f"counts are 0 or more, column {names[0]} has {values[where[0], 0]:.10g} in "
+            f"counts are 0 or more, column {name} has {values[where[0], 0]:.10g} in "
             f"{name_rows(places, where)}",
             remedy="correct them or give --kind regression",
         )
 
-    usable = np.isfinite(values).all(axis=1)
+    usable = np.asarray(np.isfinite(values).all(axis=1))
     if not usable.all():
         missing = int((~usable).sum()) - sum(dropped.values())
         if missing:
@@ -143,13 +144,12 @@ def label_column(
     places, values = _merge(places, values, guessed, classes, period, notes, dropped)
     _enough(places, values, names, dropped)
     if guessed == "classification":
-        values, classes = _present_classes(values, classes, names[0], notes)
+        values, classes = _present_classes(values, classes, name, notes)
     else:
-        hint = _circle_hint(names[0])
+        hint = _circle_hint(name)
         if hint and guessed != "circular":
             notes.append(
-                f"column {names[0]} may run in a circle; if so give --kind circular "
-                f"--period {hint:g}"
+                f"column {name} may run in a circle; if so give --kind circular --period {hint:g}"
             )
     places = places.copy()
     places.attrs = {**places.attrs, "notes": [*places.attrs.get("notes", []), *notes]}
@@ -160,7 +160,7 @@ def label_column(
         reason=reason,
         values=values,
         classes=classes,
-        unit=_unit(names[0]) if unit is None else unit,
+        unit=_unit(name) if unit is None else unit,
         period=period,
         dropped=dropped,
         notes=tuple(notes),
@@ -366,16 +366,12 @@ def _merge(
     first = np.unique(group, return_index=True)[1]
     size = np.bincount(group)
     if kind == "classification":
-        codes = values[:, 0].astype(np.int64)
-        votes = np.zeros((len(unique), len(classes)))
-        np.add.at(votes, (group, codes), 1)
-        votes[group[first], codes[first]] += 0.5  # a tie goes to the row that came first
-        merged = votes.argmax(axis=1).astype(np.float64)[:, None]
-        how = f"the commonest class kept ({int((np.floor(votes.max(1)) < size).sum())} places disagree)"
+        merged, disagree = _commonest(group, values[:, 0].astype(np.int64), first, len(classes))
+        how = f"the commonest class kept ({count(disagree, 'place')} of different opinions)"
     elif kind == "circular" and period is not None:
-        turn = np.exp(2j * np.pi * values[:, 0] / period)
-        mean = np.bincount(group, turn.real) + 1j * np.bincount(group, turn.imag)
-        merged = np.mod(np.angle(mean) / (2 * np.pi) * period, period)[:, None]
+        angle = 2 * np.pi * values[:, 0] / period
+        mean = np.arctan2(np.bincount(group, np.sin(angle)), np.bincount(group, np.cos(angle)))
+        merged = np.mod(mean / (2 * np.pi) * period, period)[:, None]
         how = "averaged round the circle"
     else:
         sums = [np.bincount(group, values[:, k]) for k in range(values.shape[1])]
@@ -391,6 +387,22 @@ def _merge(
     kept[first] = True
     # `factorize` numbers the groups in the order of their first rows, as `keep_rows` keeps them.
     return keep_rows(places, kept), merged
+
+
+def _commonest(
+    group: NDArray[np.int64], codes: NDArray[np.int64], first: NDArray[np.int64], classes: int
+) -> tuple[NDArray[np.float64], int]:
+    """The commonest code of each group, and in how many groups the rows disagree.
+
+    A tie goes to the code of the row that came first.
+    """
+    pair, votes = np.unique(group * classes + codes, return_counts=True)
+    weight = votes + 0.5 * np.isin(pair, group[first] * classes + codes[first])
+    order = np.lexsort((-weight, pair // classes))
+    owner = pair[order] // classes
+    best = order[np.unique(owner, return_index=True)[1]]
+    disagree = int((np.bincount(pair // classes) > 1).sum())
+    return (pair[best] % classes).astype(np.float64)[:, None], disagree
 
 
 def _enough(
