@@ -130,12 +130,15 @@ def number(value: float) -> str:
         return "0"
     size = abs(value)
     if size >= 1e6 or size < 1e-4:
-        return f"{value:.2e}"
-    if size >= 1000:
-        return f"{value:,.0f}".replace(",", " ")
-    digits = max(0, 2 - math.floor(math.log10(size)))
-    text = f"{value:.{digits}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+        text = f"{size:.2e}"
+    elif size >= 9999.5:
+        text = f"{size:,.0f}".replace(",", "\u202f")
+    elif size >= 999.5:
+        text = f"{size:.0f}"
+    else:
+        text = f"{size:.{max(0, 2 - math.floor(math.log10(size)))}f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+    return f"−{text}" if value < 0 else text
 
 
 def round_steps(low: float, high: float, most: int = 6) -> list[float]:

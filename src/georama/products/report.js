@@ -36,8 +36,8 @@
     if (!Number.isFinite(v)) return "none";
     const a = Math.abs(v);
     if (a !== 0 && (a >= 1e6 || a < 1e-4)) return v.toExponential(2);
-    if (a >= 1000) return String(Math.round(v)).replace(/\B(?=(\d{3})+$)/g, "\u202f");
-    return String(+v.toPrecision(3));
+    if (a >= 10000) return String(Math.round(v)).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+    return String(a >= 1000 ? Math.round(v) : +v.toPrecision(3)).replace("-", "\u2212");
   };
   const unit = data.unit ? " " + data.unit : "";
   const named = (v) => data.classes.length
@@ -163,7 +163,10 @@
     if (chosen("dots").checked) dots();
     graticule(ink("--ink"), ink("--page"));
   }
-  function radius() { return Math.min(6, (data.dots.lon.length > 800 ? 2 : 3.4) * Math.sqrt(Math.sqrt(k / least))); }
+  function radius() {
+    const first = (data.dots.lon.length > 800 ? 2 : 3.4) * Math.min(1, Math.max(0.6, wide / 900));
+    return Math.min(6, first * (k / least) ** 0.25);
+  }
   function dots() {
     const r = radius(), d = data.dots;
     for (let i = 0; i < d.lon.length; i++) {
@@ -173,7 +176,7 @@
       const c = v !== null && layer === "prediction" ? valueColour(v) : null;
       pen.beginPath();
       pen.arc(x, y, r, 0, 7);
-      pen.strokeStyle = "#fff"; pen.lineWidth = 2.6; pen.stroke();
+      pen.strokeStyle = "#fff"; pen.lineWidth = r; pen.stroke();
       pen.fillStyle = c ? `rgb(${c.join(",")})` : "#fff"; pen.fill();
       pen.strokeStyle = "#111"; pen.lineWidth = 1; pen.stroke();
     }

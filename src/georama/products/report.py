@@ -265,6 +265,11 @@ def _outlines(
     west, south, east, north = box
     fine = max(east - west, north - south) / 2500
     grain = 10 ** max(1, math.ceil(-math.log10(fine)))
+    # A narrow map leaves room at its sides, and the coast goes on there.
+    middle = math.cos(math.radians((north + south) / 2))
+    room = (north - south) * 1.8 / max(0.35, middle) - (east - west)
+    side, end = 5 * fine + max(0.0, room / 2), 5 * fine
+    west, south, east, north = west - side, south - end, east + side, north + end
     parts: list[list[list[int]]] = []
     for frame in (land, countries):
         shapes = shapely.get_parts(frame.geometry.to_numpy())
@@ -276,10 +281,7 @@ def _outlines(
             for shape in shapes[near]:
                 moved = shapely.transform(shape, lambda xy, s=shift: np.add(xy, (s, 0.0)))
                 simple = shapely.simplify(moved, fine)
-                # Clipped a little outside, so that the cut edges stay out of sight.
-                cut = shapely.clip_by_rect(
-                    simple, west - 5 * fine, south - 5 * fine, east + 5 * fine, north + 5 * fine
-                )
+                cut = shapely.clip_by_rect(simple, west, south, east, north)
                 for ring in shapely.get_parts(shapely.boundary(cut)):
                     line = _steps(shapely.get_coordinates(ring), grain)
                     if len(line) > 6:
@@ -572,7 +574,12 @@ def _distance_chart(scores: Mapping[str, Any], in_unit: str) -> str:
         else f"> {number(float(r['km_from']))}"
         for r in bins
     ]
-    step = math.ceil(len(bins) / 5)
+    # Only the upper ends: whole ranges would run into each other.
+    marks = [
+        f"≤ {number(float(r['km_to']))}" if _fine(r.get("km_to")) else words[i]
+        for i, r in enumerate(bins)
+    ]
+    step = math.ceil(len(bins) / 6)
     series = [
         Series(
             _metric(name),
@@ -590,7 +597,7 @@ def _distance_chart(scores: Mapping[str, Any], in_unit: str) -> str:
         series,
         x_range=(-0.4, len(bins) - 0.6),
         y_range=(0.0, 1.3 * top or 1.0),
-        x_ticks=[(i, words[i]) for i in range(0, len(bins), step)],
+        x_ticks=[(i, marks[i]) for i in range(0, len(bins), step)],
     )
 
 
@@ -606,7 +613,7 @@ def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> str:
     shown = [i for i in sorted(most) if counts[i].sum() or counts[:, i].sum()]
     if not shown:
         return ""
-    head = "".join(f"<th>{escape(names[i])}</th>" for i in shown)
+    head = "".join(f'<th class="class">{escape(names[i])}</th>' for i in shown)
     body = "".join(
         f'<tr><td class="name">{escape(names[i])}</td>'
         + "".join(
@@ -634,9 +641,9 @@ def _reach_section(scores: Mapping[str, Any]) -> str:
         text = f"{_percent(share)} of the map is applicable. " if _fine(share) else ""
         rule = str(applicability.get("rule", ""))
         text += f"The rule: {rule}." if rule else ""
-        if _fine(applicability.get("limit_km")):
-            limit = number(float(applicability["limit_km"]))
-            text += f" Limit: {limit} km to the nearest training place."
+        limit = applicability.get("limit_km")
+        if isinstance(limit, int | float) and f"{limit:g}" not in rule:
+            text += f" Limit: {limit:g} km to the nearest training place."
         parts.append(f"<p>{escape(text)}</p>")
     by_continent = intervals.get("by_continent") or {}
     if by_continent:
@@ -690,7 +697,8 @@ def _external_section(scores: Mapping[str, Any]) -> str:
     head = "".join(f"<th>{escape(_metric(key))}</th>" for key in columns)
     return (
         '<h2>Check against other data</h2><p class="note">Data that had no part in the training.'
-        f'</p><div class="wide"><table><thead><tr><th>data</th>{head}<th>note</th></tr></thead>'
+        f'</p><div class="wide"><table><thead><tr><th>data</th>{head}'
+        '<th class="words">note</th></tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
