@@ -79,9 +79,9 @@ def read_patch(file: Path) -> NDArray[np.float32]:
             f"a Sentinel-2 patch has 12 or 13 bands, {file} has {len(bands)}",
             remedy="export all bands of level 2A (12) or level 1C (13)",
         )
-    reflectance = bands.astype(np.float32) / 10_000
-    if len(bands) == 12:
-        reflectance = np.insert(reflectance, CIRRUS, np.float32(0), axis=0)
+    reflectance = np.zeros((13, *bands.shape[1:]), dtype=np.float32)
+    there = [band for band in range(13) if band != CIRRUS or len(bands) == 13]
+    reflectance[there] = bands / np.float32(10_000)
     return reflectance
 
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from georama.encoders.location import LocationEncoder, closed_form
+import numpy as np
+from numpy.typing import NDArray
+
+from georama.encoders.location import LocationEncoder, closed_form, encode_places
 from georama.errors import DataError, UsageError
+from georama.progress import progress
 from georama.wording import nearest
 
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
 CLOSED_FORMS = ("lonlat", "wrap", "sh10", "sh20", "sh40")
+ROWS = 65_536
 MODELS = ("world", "geoclip", "satclip", *CLOSED_FORMS)
 
 
@@ -81,3 +91,109 @@ def _from_path(path: Path) -> LocationEncoder:
     from georama.recipes import find
 
     return find(Card.from_json(path / "card.json").name).load(path)
+
+
+def embed(
+    places: str | Path | GeoDataFrame,
+    out: str | Path | None = None,
+    model: str = "world",
+    weights: str | Path | None = None,
+    *,
+    lon: str | None = None,
+    lat: str | None = None,
+    crs: str | None = None,
+    layer: str | None = None,
+) -> GeoDataFrame:
+    """Give every place one row of numbers.
+
+    Polygons get the area-weighted mean over points inside. With `out`, places are embedded and
+    written 65,536 at a time, so that memory holds the table of places but never all embeddings.
+
+    Args:
+        places: A file of points or polygons, or a GeoDataFrame.
+        out: GeoParquet to write; its column `embedding` is a fixed-size list of float32.
+        model: See `find_encoder`.
+        weights: A checkpoint file of that model.
+        lon: Column of the longitude.
+        lat: Column of the latitude.
+        crs: CRS of the coordinates where the file names none.
+        layer: Layer of a file that holds several.
+
+    Returns:
+        The places with all their columns, and with the column `embedding` (one float32 array a
+        place). Beyond 65,536 places with `out`, the column is in the file alone; a note says so.
+
+    Raises:
+        DataError: the places or the weights cannot be used.
+        UsageError: no model has that name.
+        ResourceError: `out` cannot be written.
+    """
+    encoder = find_encoder(model, weights)
+    table, source = gather(places, lon=lon, lat=lat, crs=crs, layer=layer)
+    notes = [*table.attrs.get("notes", []), f"embedded with {encoder.name}, {encoder.width} wide"]
+    notes += [f"{encoder.name}: {limit}" for limit in encoder.card.known_limits]
+    if "embedding" in table.columns:
+        table = table.drop(columns="embedding")
+        notes.append("the column embedding of the input was replaced")
+    table.attrs["notes"] = notes
+    with progress("Embedding", len(table)) as advance:
+        if out is None:
+            parts = [rows for _, rows in _parts(table, encoder, advance)]
+            return _with_rows(table, parts)
+        return _written(table, encoder, Path(out), source, str(model), weights, advance)
+
+
+def gather(places: str | Path | GeoDataFrame, **columns: str | None) -> tuple[Any, Path | None]:
+    """Checked places out of a file or a frame, and the file that they came from."""
+    from georama.places import check_places
+    from georama.sources.tables import read_places
+
+    if isinstance(places, str | Path):
+        return read_places(places, **columns), Path(places)
+    return check_places(places), None
+
+
+def _parts(
+    table: GeoDataFrame, encoder: LocationEncoder, advance: Callable[[int], None]
+) -> Iterator[tuple[GeoDataFrame, NDArray[np.float32]]]:
+    for start in range(0, max(len(table), 1), ROWS):
+        part = table.iloc[start : start + ROWS]
+        yield part, encode_places(encoder, part.reset_index(drop=True))
+        advance(len(part))
+
+
+def _with_rows(table: GeoDataFrame, parts: list[NDArray[np.float32]]) -> GeoDataFrame:
+    return cast("GeoDataFrame", table.assign(embedding=[row for rows in parts for row in rows]))
+
+
+def _written(
+    table: GeoDataFrame,
+    encoder: LocationEncoder,
+    out: Path,
+    source: Path | None,
+    model: str,
+    weights: str | Path | None,
+    advance: Callable[[int], None],
+) -> GeoDataFrame:
+    from georama.products.geoparquet import PointsWriter
+    from georama.products.provenance import provenance
+
+    words = ["georama", "embed", str(source or "places"), "--model", model]
+    words += ["--weights", str(weights)] if weights is not None else []
+    told = provenance(
+        [*words, "--out", str(out)],
+        [] if source is None else [source],
+        {"model": model, "encoder": encoder.name, "width": encoder.width},
+        weights if weights is not None else (model if Path(model).exists() else None),
+    )
+    small = len(table) <= ROWS
+    kept: list[NDArray[np.float32]] = []
+    with PointsWriter(out, told) as writer:
+        for part, rows in _parts(table, encoder, advance):
+            writer.write(part, rows)
+            if small:
+                kept.append(rows)
+    if small:
+        return _with_rows(table, kept)
+    table.attrs["notes"] = [*table.attrs["notes"], f"the embeddings are in {out} alone"]
+    return table
