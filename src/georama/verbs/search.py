@@ -143,7 +143,8 @@ def similarity_map(
     height = round(180.0 / resolution) if resolution > 0 else 0
     if height < 1 or abs(height * resolution - 180.0) > 1e-6 or 2 * height**2 > _MOST_CELLS:
         raise UsageError(
-            f"the cells of a world map are 180 degrees / n high and at least 0.05, got {resolution:g}",
+            "the cells of a world map are 180 degrees / n high and at least 0.05, "
+            f"got {resolution:g}",
             remedy="give a resolution like 0.5, 0.25 or 0.1",
         )
     box = GeoBox.from_bbox((-180.0, -90.0, 180.0, 90.0), "EPSG:4326", shape=(height, 2 * height))
