@@ -131,7 +131,7 @@ def test_wkt_geojson_and_hex_columns(write):
     for text in (square.wkt, "SRID=4326;" + square.wkt, shapely.to_geojson(square), square.wkb_hex):
         quoted = '"' + text.replace('"', '""') + '"'
         places = read_places(write(f"v,geometry\n1,{quoted}\n2,\n"))
-        assert places.geometry.iloc[0].equals(square)
+        assert places.geometry.geom_equals(square).iloc[0]
         assert "1 row without geometry dropped (row 3)" in places.attrs["notes"]
         assert list(places.columns) == ["v", "geometry"]
 

@@ -202,7 +202,8 @@ def _pvcz(_: Path) -> pd.DataFrame:
 def _cities_temperature(_: Path) -> pd.DataFrame:
     path = packaged.member("world-temperature-data", "world_temperature_data/world-temperature.csv")
     table = pd.read_csv(path, keep_default_na=False)  # "NA" is Namibia
-    months = [column for column in table if column.endswith("_c") and column != "annual_c"]
+    names = [str(column) for column in table]
+    months = [name for name in names if name.endswith("_c") and name != "annual_c"]
     return pd.DataFrame(
         {
             "lon": table["lon"],
