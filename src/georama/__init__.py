@@ -14,7 +14,13 @@ from georama import _environment
 if TYPE_CHECKING:
     from georama.card import Card
     from georama.errors import DataError, GeoramaError, NetworkError, ResourceError, UsageError
+    from georama.places import check_places
+    from georama.sources.tables import read_places
+    from georama.verbs import data
+    from georama.verbs.describe import describe
     from georama.verbs.doctor import doctor
+    from georama.verbs.embed import embed, find_encoder
+    from georama.verbs.search import search
 
 __version__ = "0.1.0"
 
@@ -27,7 +33,14 @@ _HOMES = {
     "NetworkError": "georama.errors",
     "ResourceError": "georama.errors",
     "UsageError": "georama.errors",
+    "check_places": "georama.places",
+    "data": "georama.verbs",
+    "describe": "georama.verbs.describe",
     "doctor": "georama.verbs.doctor",
+    "embed": "georama.verbs.embed",
+    "find_encoder": "georama.verbs.embed",
+    "read_places": "georama.sources.tables",
+    "search": "georama.verbs.search",
 }
 
 __all__ = [
@@ -37,7 +50,14 @@ __all__ = [
     "NetworkError",
     "ResourceError",
     "UsageError",
+    "check_places",
+    "data",
+    "describe",
     "doctor",
+    "embed",
+    "find_encoder",
+    "read_places",
+    "search",
 ]
 
 
@@ -45,7 +65,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
     if name not in _HOMES:
         raise AttributeError(f"georama has no {name!r}; it has {', '.join(__all__)}")
-    value = getattr(import_module(_HOMES[name]), name)
+    home = import_module(_HOMES[name])
+    value = vars(home).get(name) or import_module(f"{home.__name__}.{name}")
     globals()[name] = value
     return value
 

@@ -13,6 +13,7 @@ import shlex
 import sys
 import traceback
 from dataclasses import asdict
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -41,12 +42,12 @@ Five things to do, each a line to copy:
   Turn places into representations, one row each
       georama embed places.csv --out places.parquet
   Find the places that are most like one
-      georama search places.parquet --like "24.94,60.17"
+      georama search places.csv --like 60.17N,24.94E
   See what there is, and whether this machine has all it takes
       georama recipes
       georama doctor
 
-More: georama COMMAND --help. Coordinates are written longitude first.
+More: georama COMMAND --help
 """
 
 app = typer.Typer(
@@ -59,6 +60,9 @@ app = typer.Typer(
 data_app = typer.Typer(help="The kit of real data that published packages carry.")
 app.add_typer(data_app, name="data")
 
+Places = Annotated[
+    Path, typer.Argument(help="CSV, GeoJSON, GeoPackage, Parquet or Shapefile of places.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Plan = Annotated[bool, typer.Option("--plan", help="Say what the work would take, and stop.")]
@@ -198,16 +202,21 @@ def table(
 def _show(table: pd.DataFrame) -> None:
     """Print a table with aligned columns and no more than its own words."""
     cells = [[str(name) for name in table.columns]]
-    cells += [[str(value) for value in row] for row in table.itertuples(index=False)]
+    cells += [[_word(value) for value in row] for row in table.itertuples(index=False)]
     widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
     for row in cells:
         padded = (f"{value:{width}}" for value, width in zip(row, widths, strict=True))
         print("  ".join(padded).rstrip())
 
 
+def _word(value: object) -> str:
+    whole = isinstance(value, Integral) or not isinstance(value, Real)
+    return str(value) if whole else f"{value:.6g}"
+
+
 @app.command()
 def map(
-    places: Annotated[Path, typer.Argument(help="CSV, GeoParquet, GeoJSON, GPKG, … of places.")],
+    places: Places,
     target: Annotated[str, typer.Option(help="The column to map.")],
     out: Annotated[Path | None, typer.Option(help="Folder; by default PLACES-TARGET.")] = None,
     at: Annotated[Path | None, typer.Option(help="Only at the places of this file.")] = None,
@@ -258,6 +267,83 @@ def map(
         seed=seed,
         plan=plan,
     )
+
+
+@app.command()
+def embed(
+    places: Places,
+    out: Annotated[
+        Path | None, typer.Option(help="GeoParquet; by default PLACES-embedded.parquet.")
+    ] = None,
+    model: Model = "world",
+    weights: Weights = None,
+    lon: Lon = None,
+    lat: Lat = None,
+    crs: Crs = None,
+    layer: Layer = None,
+    debug: Debug = False,
+) -> None:
+    """Turn places into representations: GeoParquet with one row of numbers a place."""
+    from georama.verbs.embed import embed
+
+    out = out or Path(f"{places.stem}-embedded.parquet")
+    table = embed(places, out, model, weights, lon=lon, lat=lat, crs=crs, layer=layer)
+    _note(table.attrs.get("notes", []))
+    print(f"{out}: {len(table)} places")
+
+
+@app.command()
+def search(
+    places: Places,
+    like: Annotated[
+        str, typer.Option(help="60.17N,24.94E or COLUMN=VALUE or a row number from 0.")
+    ],
+    k: Annotated[int, typer.Option("-k", help="How many to give.")] = 10,
+    beyond_km: Annotated[float, typer.Option(help="Leave out what is nearer than this.")] = 0.0,
+    out: Annotated[Path | None, typer.Option(help="GeoParquet for the result.")] = None,
+    map_out: Annotated[
+        Path | None, typer.Option("--map", help="GeoTIFF of the similarity of the whole world.")
+    ] = None,
+    resolution: Annotated[float, typer.Option(help="Of that map, in degrees.")] = 0.5,
+    model: Model = "world",
+    weights: Weights = None,
+    lon: Lon = None,
+    lat: Lat = None,
+    crs: Crs = None,
+    layer: Layer = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Find the places that are most like one place."""
+    from georama.verbs.search import search
+
+    found = search(
+        places,
+        int(like) if like.isdecimal() else like,
+        k,
+        model,
+        weights,
+        beyond_km=beyond_km,
+        out=out,
+        map_out=map_out,
+        resolution=resolution,
+        lon=lon,
+        lat=lat,
+        crs=crs,
+        layer=layer,
+    )
+    _note(found.attrs.get("notes", []))
+    table = found.drop(columns=["geometry", "embedding"], errors="ignore")
+    if as_json:
+        print(table.to_json(orient="records", indent=2, force_ascii=False))
+    else:
+        _show(table.round({"similarity": 3, "distance_km": 0}))
+
+
+def _note(notes: list[str]) -> None:
+    """Tell on standard error what was dropped, guessed or fallen back to."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _box(text: str | None) -> tuple[float, float, float, float] | None:
