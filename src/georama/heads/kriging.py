@@ -1,0 +1,339 @@
+"""A Gaussian process over position and surroundings: kriging that also knows what places look like.
+
+The covariance of two places is a sum: a smooth and a rough Matérn term in their distance on the
+globe, a Matérn term in the distance of their embeddings, and a linear term in the embeddings.
+Amplitudes, ranges and noise maximise the marginal likelihood (Rasmussen and Williams 2006,
+equation 2.30) with a weak pull towards their starting values. Up to `exact` places it is exact;
+beyond that every place is predicted from its nearest labelled places around a linear mean
+(the nearest-neighbour Gaussian process of Datta et al. 2016, arXiv 1406.7343).
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from georama.encoders.location import workers
+from georama.heads.learners import Inputs, Linear, Matrix
+
+COMPONENTS = 64
+PRIOR = 0.02
+"""Weight of the pull of log-parameters towards their starting values."""
+
+
+def _squared(a: Matrix, b: Matrix) -> Matrix:
+    """Squared Euclidean distances (n, m) of rows."""
+    distance = a @ b.T
+    distance *= -2
+    distance += (a * a).sum(1)[:, None]
+    distance += (b * b).sum(1)[None]
+    return np.maximum(distance, 0, out=distance)
+
+
+def _smooth(squared: Matrix, reach: float, *, slope: bool = False) -> tuple[Matrix, Matrix | None]:
+    """Matérn 3/2 of squared distances, and its derivative by log reach."""
+    r = np.sqrt(squared * (3.0 / reach**2))
+    decay = np.exp(-r)
+    return (1 + r) * decay, r * r * decay if slope else None
+
+
+def _rough(squared: Matrix, reach: float, *, slope: bool = False) -> tuple[Matrix, Matrix | None]:
+    """Matérn 1/2 (exponential) of squared distances, and its derivative by log reach."""
+    r = np.sqrt(squared) / reach
+    decay = np.exp(-r)
+    return decay, r * decay if slope else None
+
+
+@dataclass(frozen=True)
+class _Term:
+    """One summand of the covariance: a Matérn term of positions or features, or a linear one."""
+
+    reads: str
+    shape: Any
+    amplitude: float
+    reach: float | None
+
+
+def _terms(with_view: bool, with_position: bool, span: float) -> tuple[_Term, ...]:
+    """The summands and their starting values in logarithms; `span` is the data's own extent."""
+    position = (
+        _Term("position", _smooth, -1.0, np.log(span / 2)),
+        _Term("position", _rough, -2.0, np.log(span / 20)),
+    )
+    features = (_Term("features", _smooth, 0.0, 0.0), _Term("features", None, -1.0, None))
+    return (position if with_position else ()) + (features if with_view else ())
+
+
+@dataclass(frozen=True, eq=False)
+class Kriging:
+    """See the module.
+
+    Attributes:
+        name: Of the learner.
+        view: The description it reads beside position; "" is kriging proper.
+        positioned: Whether position enters; without it, far analogues count as much as neighbours.
+        exact: Up to so many places the process is solved exactly.
+        near: Neighbours of a place beyond that.
+        tuned_on: Places on which the parameters are fitted.
+        log_parameters: Fitted, or None; kept when refitted, so that folds share them.
+    """
+
+    name: str = "kriging"
+    view: str = ""
+    positioned: bool = True
+    exact: int = 3000
+    near: int = 48
+    tuned_on: int = 500
+    seed: int = 0
+    log_parameters: NDArray[np.float64] | None = None
+    state: dict[str, NDArray] = field(default_factory=dict, repr=False)
+
+    # ------------------------------------------------------------------ features and covariance
+
+    def _features(self, inputs: Inputs, state: dict[str, NDArray]) -> NDArray[np.float32]:
+        if not self.view:
+            return np.empty((len(inputs), 0), dtype=np.float32)
+        z = np.clip((inputs.views[self.view] - state["mean"]) * state["scale"], -6, 6)
+        return (z @ state["axes"]).astype(np.float32)
+
+    def _standard(self, inputs: Inputs) -> dict[str, NDArray]:
+        """Mean, scale and principal axes of the view over the training places."""
+        if not self.view:
+            return {}
+        view = inputs.views[self.view].astype(np.float64)
+        mean, spread = view.mean(0), view.std(0)
+        scale = np.where(spread > 1e-6, 1.0 / np.maximum(spread, 1e-6), 0.0)
+        z = np.clip((view - mean) * scale, -6, 6)
+        values, axes = np.linalg.eigh(z.T @ z)
+        axes = axes[:, np.argsort(-values)[:COMPONENTS]] / np.sqrt(view.shape[1])
+        return {"mean": mean, "scale": scale, "axes": axes}
+
+    def _distances(self, a: dict[str, Matrix], b: dict[str, Matrix]) -> list[Matrix]:
+        squared: dict[str, Matrix] = {}
+        out = []
+        for term in self._summands:
+            if term.reach is None:
+                out.append(a[term.reads] @ b[term.reads].T)
+            else:
+                if term.reads not in squared:
+                    squared[term.reads] = _squared(a[term.reads], b[term.reads])
+                out.append(squared[term.reads])
+        return out
+
+    @property
+    def _summands(self) -> tuple[_Term, ...]:
+        return _terms(bool(self.view), self.positioned, float(self.state["span"][0]))
+
+    def _covariance(self, distances: list[Matrix], log: NDArray[np.float64]) -> Matrix:
+        total: Any = 0.0
+        at = 0
+        for term, distance in zip(self._summands, distances, strict=True):
+            if term.reach is None:
+                total = total + distance * float(np.exp(log[at]))
+                at += 1
+            else:
+                values, _ = term.shape(distance, float(np.exp(log[at + 1])))
+                values *= float(np.exp(log[at]))
+                total = total + values
+                at += 2
+        return total
+
+    # ------------------------------------------------------------------ parameters
+
+    def _start(self) -> NDArray[np.float64]:
+        values = [
+            v
+            for term in self._summands
+            for v in ([term.amplitude] if term.reach is None else [term.amplitude, term.reach])
+        ]
+        return np.array([*values, -2.5])
+
+    def _tune(self, sides: dict[str, Matrix], target: Matrix) -> NDArray[np.float64]:
+        """Maximise the marginal likelihood over a sample of the places."""
+        from scipy.linalg import cho_solve, cholesky
+        from scipy.optimize import minimize
+
+        start = self._start()
+        sides = {name: side.astype(np.float64) for name, side in sides.items()}
+        distances = self._distances(sides, sides)
+        n, k = target.shape
+        identity = np.eye(n)
+
+        def cost(log: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            slopes, total, at = [], np.zeros((n, n)), 0
+            for term, distance in zip(self._summands, distances, strict=True):
+                amplitude = np.exp(log[at])
+                if term.reach is None:
+                    slopes.append(amplitude * distance)
+                    total += slopes[-1]
+                    at += 1
+                else:
+                    values, slope = term.shape(distance, np.exp(log[at + 1]), slope=True)
+                    slopes += [amplitude * values, amplitude * slope]
+                    total += slopes[-2]
+                    at += 2
+            noise = np.exp(log[-1])
+            try:
+                lower = cholesky(total + (noise + 1e-6) * identity, lower=True)
+            except np.linalg.LinAlgError:
+                return 1e12, np.zeros_like(log)
+            inverse = cho_solve((lower, True), identity)
+            solved = inverse @ target
+            value = 0.5 * (target * solved).sum() + k * np.log(np.diag(lower)).sum()
+            outer = k * inverse - solved @ solved.T
+            gradient = [0.5 * (outer * slope).sum() for slope in slopes]
+            gradient.append(0.5 * np.trace(outer) * noise)
+            away = log - start
+            return value + PRIOR * k * (away @ away), np.array(gradient) + 2 * PRIOR * k * away
+
+        bounds = [(s - 7.0, s + 5.0) for s in start[:-1]] + [(-9.0, 3.0)]
+        found = minimize(
+            cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 30}
+        )
+        return found.x
+
+    # ------------------------------------------------------------------ fit and predict
+
+    def fit(self, inputs: Inputs, target: Matrix) -> Self:
+        """Fit the parameters unless they are known, and solve for the labelled places."""
+        from scipy.linalg import cho_factor, cho_solve
+
+        vectors = inputs.vectors
+        span = np.sqrt(((vectors - vectors.mean(0)) ** 2).sum(1).mean())
+        state = self.state if self.log_parameters is not None else self._standard(inputs)
+        state = (
+            {"mean": state["mean"], "scale": state["scale"], "axes": state["axes"]}
+            if self.view
+            else {}
+        )
+        state["span"] = self.state.get("span", np.array([max(span, 1e-6)]))
+        base = np.zeros_like(target, dtype=np.float64)
+        if len(inputs) > self.exact:
+            if self.view:
+                mean = Linear("mean", self.view, curved=True).fit(inputs, target)
+                base = mean(inputs)
+                state |= {f"mean.{key}": value for key, value in mean.arrays().items()}
+            else:
+                base = base + target.mean(0)
+                state["mean.constant"] = target.mean(0)
+        else:
+            base = base + target.mean(0)
+            state["mean.constant"] = target.mean(0)
+        spread = np.maximum((target - base).std(0), 1e-9)
+        rest = (target - base) / spread
+        state |= {"spread": spread, "vectors": vectors, "rest": rest}
+        fitted = replace(self, state=state)
+        sides = {"position": vectors, "features": fitted._features(inputs, state)}
+        state["features"] = sides["features"]
+        log = self.log_parameters
+        if log is None:
+            rows = fitted._sample(vectors)
+            log = fitted._tune({name: side[rows] for name, side in sides.items()}, rest[rows])
+        if len(inputs) <= self.exact:
+            wide = {name: side.astype(np.float64) for name, side in sides.items()}
+            matrix = fitted._covariance(fitted._distances(wide, wide), log)
+            matrix[np.diag_indices_from(matrix)] += np.exp(log[-1]) + 1e-6
+            state["solved"] = cho_solve(cho_factor(matrix, overwrite_a=True), rest)
+        return replace(fitted, log_parameters=log)
+
+    def _sample(self, vectors: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Places to tune on: all, or clusters of neighbours, which show the short ranges too."""
+        generator = np.random.default_rng(self.seed)
+        n = len(vectors)
+        if n <= self.exact:
+            return generator.permutation(n)[: self.tuned_on]
+        from scipy.spatial import cKDTree
+
+        seeds = generator.permutation(n)[: self.tuned_on // 14]
+        near = cKDTree(vectors).query(vectors[seeds], k=14)[1]
+        return np.unique(near)
+
+    def __call__(self, inputs: Inputs) -> Matrix:
+        """Predict (n, k)."""
+        size = 2048
+        starts = range(0, len(inputs), size)
+        compute = self._exactly if "solved" in self.state else self._nearby
+        with ThreadPoolExecutor(workers()) as pool:
+            parts = list(pool.map(lambda s: compute(inputs.take(slice(s, s + size))), starts))
+        return np.concatenate(parts) if parts else np.empty((0, self.state["rest"].shape[1]))
+
+    def _mean(self, inputs: Inputs) -> Matrix:
+        if "mean.constant" in self.state:
+            return np.broadcast_to(
+                self.state["mean.constant"], (len(inputs), self.state["rest"].shape[1])
+            )
+        linear = Linear("mean", self.view, curved=True)
+        return linear.restore(
+            {k: self.state[f"mean.{k}"] for k in ("weight", "bias", "low", "high")}
+        )(inputs)
+
+    def _exactly(self, inputs: Inputs) -> Matrix:
+        known = {"position": self._single["vectors"], "features": self._single["features"]}
+        sides = {
+            "position": inputs.vectors.astype(np.float32),
+            "features": self._features(inputs, self.state),
+        }
+        covariance = self._covariance(self._distances(sides, known), self._log)
+        return self._mean(inputs) + (covariance @ self._single["solved"]) * self.state["spread"]
+
+    @property
+    def _log(self) -> NDArray[np.float64]:
+        if self.log_parameters is None:
+            raise RuntimeError("fit the process before predicting with it")
+        return self.log_parameters
+
+    @cached_property
+    def _single(self) -> dict[str, NDArray[np.float32]]:
+        """Single precision halves the time of the many distances and is exact enough for them."""
+        return {key: value.astype(np.float32) for key, value in self.state.items()}
+
+    @cached_property
+    def _tree(self) -> Any:
+        from scipy.spatial import cKDTree
+
+        return cKDTree(self.state["vectors"])
+
+    def _nearby(self, inputs: Inputs) -> Matrix:
+        """Solve a small process for every place over its nearest labelled places."""
+        near = min(self.near, len(self.state["vectors"]))
+        rows = self._tree.query(inputs.vectors, k=near)[1].reshape(len(inputs), near)
+        position = self.state["vectors"][rows]
+        features = self.state["features"][rows].astype(np.float64)
+        own = self._features(inputs, self.state).astype(np.float64)[:, None]
+        among = self._stacked(position, features, position, features)
+        among[:, np.arange(near), np.arange(near)] += np.exp(self._log[-1]) + 1e-6
+        cross = self._stacked(inputs.vectors[:, None], own, position, features)[:, 0]
+        weight = np.linalg.solve(among, cross[..., None])[..., 0]
+        rest = np.einsum("nm,nmk->nk", weight, self.state["rest"][rows])
+        return self._mean(inputs) + rest * self.state["spread"]
+
+    def _stacked(
+        self, position_a: Matrix, features_a: Matrix, position_b: Matrix, features_b: Matrix
+    ) -> Matrix:
+        """Covariances of stacks of places: (n, a, b)."""
+        sides = {"position": (position_a, position_b), "features": (features_a, features_b)}
+        inner: dict[str, Matrix] = {}
+        squared: dict[str, Matrix] = {}
+        for name, (a, b) in sides.items():
+            inner[name] = a @ b.transpose(0, 2, 1)
+            lengths = (a * a).sum(2)[:, :, None] + (b * b).sum(2)[:, None, :]
+            squared[name] = np.maximum(lengths - 2 * inner[name], 0)
+        distances = [
+            inner[term.reads] if term.reach is None else squared[term.reads]
+            for term in self._summands
+        ]
+        return self._covariance(distances, self._log)
+
+    def arrays(self) -> dict[str, NDArray]:
+        """Parameters, the labelled places and what was solved for them."""
+        return {**self.state, "log_parameters": self._log}
+
+    def restore(self, arrays: dict[str, NDArray]) -> Self:
+        """A copy with this state."""
+        state = dict(arrays)
+        return replace(self, log_parameters=state.pop("log_parameters"), state=state)

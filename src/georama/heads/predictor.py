@@ -1,0 +1,618 @@
+"""From embeddings and labels to predictions with intervals, checked on places held out.
+
+The route: several learners (`heads.learners`, `heads.kriging`) are fitted under three partitions
+(`sampling.splits`): random, blocked and regional. Their held-out predictions give, for each range
+of distances to training, the weights of a blend (`Blend`), the quantiles of its errors
+(`trust.conformal`) and the limit of applicability (`trust.applicability`). Between kriging, which
+knows the neighbours, and boosting, which knows what places look like, distance decides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from georama.errors import DataError
+from georama.geodesy import nearest_km
+from georama.heads.columns import LOWER_IS_BETTER, METRICS, Columns, scores
+from georama.heads.kriging import Kriging
+from georama.heads.learners import Boosting, Inputs, Learner, Linear, Matrix, Neighbours
+from georama.progress import progress
+from georama.sampling.splits import SCHEMES, partition
+from georama.trust.applicability import Applicability
+from georama.trust.conformal import DistanceConformal, coverage
+
+LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+LARGE = 6000
+"""Above so many places each fold tests a sample of its places only."""
+TESTED = 1200
+MOST_CLASSES_BOOSTED = 30
+SHRINK = 10.0
+"""Held-out places' worth of pull of the blend towards equal weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Held-out predictions under one partition.
+
+    Attributes:
+        scheme: One of `SCHEMES`.
+        rows: Positions of the tested places (t,).
+        fold: Their folds (t,).
+        distance_km: Distance to the nearest place of the training side (t,).
+        predicted: Columns (t, k) of every learner.
+    """
+
+    scheme: str
+    rows: NDArray[np.int64]
+    fold: NDArray[np.int64]
+    distance_km: NDArray[np.float64]
+    predicted: dict[str, Matrix]
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Weights of the parts as a function of the distance to training.
+
+    Attributes:
+        names: Of the parts (c,).
+        log_km: Median logarithm of the distances of each partition, increasing (s,).
+        weights: (s, c), rows sum to 1.
+    """
+
+    names: tuple[str, ...]
+    log_km: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    @classmethod
+    def fit(
+        cls, held: Sequence[Held], target: Matrix, names: Sequence[str], leave: int | None = None
+    ) -> Self:
+        """Least squares with weights of zero or more, one set a partition.
+
+        Args:
+            held: Held-out predictions.
+            target: Columns of all labelled places.
+            names: Parts that may enter.
+            leave: A fold to leave out, so that its places can test the blend.
+        """
+        rows, anchors = [], []
+        for one in held:
+            use = np.ones(len(one.rows), bool) if leave is None else one.fold != leave
+            guess = np.stack([one.predicted[name][use] for name in names])
+            rows.append(_convex(guess, target[one.rows[use]]))
+            anchors.append(float(np.median(np.log(one.distance_km + 1e-3))))
+        log_km = np.maximum.accumulate(np.array(anchors) + 1e-6 * np.arange(len(anchors)))
+        return cls(tuple(names), log_km, np.array(rows))
+
+    def __call__(self, predicted: dict[str, Matrix], distance_km: NDArray[np.float64]) -> Matrix:
+        """Blend columns (n, k) of the parts by distance (n,)."""
+        at = np.log(distance_km + 1e-3)
+        total: Any = 0.0
+        for c, name in enumerate(self.names):
+            if self.weights[:, c].any():
+                share = np.interp(at, self.log_km, self.weights[:, c])
+                total = total + share[:, None] * predicted[name]
+        return total
+
+
+def _convex(guess: Matrix, target: Matrix) -> NDArray[np.float64]:
+    """Weights (c,) of zero or more with sum 1 that bring guesses (c, n, k) closest to the target."""
+    from scipy.optimize import nnls
+
+    count = len(guess)
+    scale = np.maximum(target.std(0), 1e-9)
+    flat = ((guess - target.mean(0)) / scale).reshape(count, -1).T
+    wanted = ((target - target.mean(0)) / scale).reshape(-1)
+    differ = np.mean((flat - flat.mean(1, keepdims=True)) ** 2)
+    pull = np.sqrt(SHRINK * differ + 1e-12)
+    firm = 1e3 * np.sqrt(len(wanted))
+    matrix = np.concatenate([flat, pull * np.eye(count), firm * np.ones((1, count))])
+    right = np.concatenate([wanted, np.full(count, pull / count), [firm]])
+    weights = nnls(matrix, right)[0]
+    weights[weights < 0.02] = 0.0
+    return weights / weights.sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """Everything that is needed to predict at new places.
+
+    Attributes:
+        columns: Kind of the label.
+        encoder: Name of the location encoder that its embeddings came from.
+        parts: Fitted learners that the blend uses.
+        blend: Their weights by distance.
+        chosen: "georama", or the name of the baseline that was better.
+        conformal: Quantiles of the blend's errors.
+        difficulty: Expected size of an error from the embedding, or None.
+        applicability: Where the training places have something to say.
+        lonlat: The training places (n, 2).
+    """
+
+    columns: Columns
+    encoder: str
+    parts: tuple[Learner, ...]
+    blend: Blend
+    chosen: str
+    conformal: DistanceConformal
+    difficulty: Boosting | None
+    applicability: Applicability
+    lonlat: NDArray[np.float64]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Views that `__call__` reads, "embedding" always among them."""
+        read = {getattr(part, "view", "") for part in self.parts} | {"embedding"}
+        return tuple(sorted(read - {""}))
+
+    def __call__(self, inputs: Inputs, level: float = 0.9) -> dict[str, NDArray]:
+        """Predict at places.
+
+        Args:
+            inputs: Places with the views in `needs`.
+            level: Coverage of the intervals, one of the fitted levels.
+
+        Returns:
+            prediction, lower, upper (n, j), applicable (n,) bool, distance_km (n,), and for
+            classes probability (n,) and set_size (n,) in place of lower and upper.
+        """
+        distance = nearest_km(inputs.lonlat, self.lonlat)
+        guess = self.blend({part.name: part(inputs) for part in self.parts}, distance)
+        spread = expected_error(self.difficulty, inputs)
+        result = ends(self.columns, guess, distance, spread, self.conformal, level)
+        applicable = self.applicability(inputs.views["embedding"])
+        return {**result, "applicable": applicable, "distance_km": distance}
+
+    # ------------------------------------------------------------------ saving
+
+    def save(self, folder: Path, card: dict[str, Any]) -> None:
+        """Write `predictor.safetensors` and `predictor.json`."""
+        from safetensors.numpy import save_file
+
+        arrays = {
+            "lonlat": self.lonlat,
+            "blend.log_km": self.blend.log_km,
+            "blend.weights": self.blend.weights,
+            **{f"conformal.{k}": v for k, v in vars(self.conformal).items()},
+            "applicability.columns": self.applicability.columns,
+            "applicability.scale": self.applicability.scale,
+            "applicability.known": self.applicability.known,
+        }
+        learners = [*self.parts, *([self.difficulty] if self.difficulty else [])]
+        for k, learner in enumerate(learners):
+            arrays |= {f"part.{k}.{key}": value for key, value in learner.arrays().items()}
+        layout = {
+            "georama_predictor": 1,
+            "columns": vars(self.columns),
+            "encoder": self.encoder,
+            "chosen": self.chosen,
+            "blend": list(self.blend.names),
+            "mean_distance": self.applicability.mean_distance,
+            "limit": self.applicability.limit,
+            "parts": [_settings(learner) for learner in learners],
+            "difficulty": self.difficulty is not None,
+            "card": card,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+        save_file(contiguous, folder / "predictor.safetensors")
+        text = json.dumps(layout, indent=1, default=float)
+        (folder / "predictor.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> tuple[Self, dict[str, Any]]:
+        """Read what `save` wrote: the predictor and its card."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            layout = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
+            arrays = load_file(folder / "predictor.safetensors")
+        except FileNotFoundError as error:
+            raise DataError(
+                f"wanted a model that `georama map` wrote, {folder} has no {Path(error.filename).name}",
+                remedy="give the folder model/ inside the output of georama map",
+            ) from None
+        except (SafetensorError, ValueError) as error:
+            raise DataError(
+                f"the model in {folder} is damaged ({error})", remedy="run georama map again"
+            ) from None
+        settings = layout["columns"]
+        settings["names"], settings["classes"] = (
+            tuple(settings["names"]),
+            tuple(settings["classes"]),
+        )
+        learners = []
+        for k, values in enumerate(layout["parts"]):
+            start = f"part.{k}."
+            own = {key.removeprefix(start): a for key, a in arrays.items() if key.startswith(start)}
+            learners.append(_LEARNERS[values.pop("learner")](**values).restore(own))
+        difficulty = learners.pop() if layout["difficulty"] else None
+        conformal = DistanceConformal(
+            arrays["conformal.log_km"], arrays["conformal.levels"], arrays["conformal.quantiles"]
+        )
+        applicability = Applicability(
+            arrays["applicability.columns"],
+            arrays["applicability.scale"],
+            arrays["applicability.known"],
+            layout["mean_distance"],
+            layout["limit"],
+        )
+        names = tuple(layout["blend"])
+        blend = Blend(names, arrays["blend.log_km"], arrays["blend.weights"])
+        return (
+            cls(
+                Columns(**settings), layout["encoder"], tuple(learners), blend, layout["chosen"],
+                conformal, difficulty, applicability, arrays["lonlat"],
+            ),
+            layout["card"],
+        )  # fmt: skip
+
+
+_LEARNERS: dict[str, Any] = {c.__name__: c for c in (Linear, Boosting, Kriging, Neighbours)}
+_STATE = {"state", "trees", "log_parameters"}
+
+
+def _settings(learner: Any) -> dict[str, Any]:
+    values = {k: v for k, v in vars(learner).items() if k in learner.__dataclass_fields__}
+    kept = {key: value for key, value in values.items() if key not in _STATE}
+    return {"learner": type(learner).__name__, **kept}
+
+
+def expected_error(difficulty: Boosting | None, inputs: Inputs) -> NDArray[np.float64]:
+    """Expected size of the errors (n, 1), in units of the typical one."""
+    if difficulty is None:
+        return np.ones((len(inputs), 1))
+    return np.exp(np.clip(difficulty(inputs), -2.0, 2.0))
+
+
+def ends(
+    columns: Columns,
+    guess: Matrix,
+    distance_km: NDArray[np.float64],
+    spread: Matrix,
+    conformal: DistanceConformal,
+    level: float,
+) -> dict[str, NDArray]:
+    """Predictions and the ends of their intervals in the label's own unit."""
+    reach = conformal(distance_km, level) * spread
+    prediction = columns.decode(guess)
+    if columns.kind == "classification":
+        probability = columns.tidy(guess)
+        size = (probability >= 1.0 - reach).sum(1)
+        return {
+            "prediction": prediction,
+            "probability": probability.max(1),
+            "set_size": np.maximum(size, 1),
+        }
+    lower, upper = columns.bounds(guess, reach)
+    return {"prediction": prediction, "lower": lower, "upper": upper}
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What `fit` found: the predictor and the evidence for it.
+
+    Attributes:
+        predictor: For new places.
+        models: One entry a model: name, role, and scores under every partition.
+        checked: One row a held-out place and partition, see `products.report`.
+        coverage: Of the intervals, by partition.
+        calibration: Coverage at every level.
+        folds: The blocked fold of every place.
+        gains: Importance of every number of the embedding.
+    """
+
+    predictor: Predictor
+    models: list[dict[str, Any]]
+    checked: pd.DataFrame
+    coverage: dict[str, float]
+    calibration: list[dict[str, float]]
+    folds: NDArray[np.int64]
+    gains: NDArray[np.float64] = field(repr=False)
+
+
+def parts_for(columns: Columns, count: int) -> list[Learner]:
+    """The learners of the blend for this kind of label."""
+    classes = columns.kind == "classification"
+    parts: list[Learner] = [
+        Linear("linear", "embedding", curved=True),
+        Kriging("process", view="embedding"),
+        Kriging("analogue", view="embedding", positioned=False),
+        Kriging("kriging"),
+        Neighbours(),
+    ]
+    if not classes or columns.width <= MOST_CLASSES_BOOSTED:
+        parts.insert(1, Boosting(classes=classes))
+    if count > LARGE:
+        parts = [part for part in parts if part.name != "analogue"]
+    return parts
+
+
+BASELINES = ("kriging", "5 nearest")
+"""Parts that know nothing but position: they stand in the table as baselines too."""
+
+
+def fit(
+    inputs: Inputs,
+    values: Matrix,
+    columns: Columns,
+    *,
+    encoder: str = "world",
+    level: float = 0.9,
+    seed: int = 0,
+    folds: int = 5,
+) -> Fitted:
+    """Fit, check and choose.
+
+    Args:
+        inputs: The labelled places with the view "embedding" and those of baselines ("lonlat",
+            "wrap", "sh10", "geoclip"…), which are fitted linearly beside it.
+        values: Labels (n, j) as `sources.targets.Labels` has them.
+        columns: From `Columns.of`.
+        encoder: Name of the encoder, kept in the model.
+        level: Coverage of the intervals.
+        seed: Of partitions and learners.
+        folds: Of each partition.
+    """
+    target = columns.encode(values)
+    parts = parts_for(columns, len(inputs))
+    others = [Linear(view, view) for view in inputs.views if view != "embedding"]
+    folds = folds if len(inputs) <= LARGE else 3
+    learners = [_share_parameters(learner, inputs, target) for learner in (*parts, *others)]
+    held, block_fold = _hold_out(learners, inputs, target, folds, seed)
+
+    names = [part.name for part in parts]
+    models, blended = _compare(held, target, values, columns, names, [o.name for o in others])
+    chosen, entering = _choose(models, names, columns)
+    if chosen != "georama":
+        blended = [one.predicted[chosen] for one in held]
+
+    levels = tuple(sorted({*LEVELS, level}))
+    difficulty, spread = _difficulty(held, blended, values, columns, inputs, block_fold, seed)
+    misfit = [
+        columns.misfit(values[one.rows], b) / s
+        for one, b, s in zip(held, blended, spread, strict=True)
+    ]
+    pooled = np.concatenate(misfit)
+    distance = np.concatenate([one.distance_km for one in held])
+    place_fold = np.concatenate([block_fold[one.rows] for one in held])
+    conformal = DistanceConformal.fit(pooled, distance, levels)
+    checked, covered, calibration = _check(
+        held, blended, spread, pooled, distance, place_fold, values, columns, inputs, levels, level
+    )
+
+    used = [learner for learner in learners if learner.name in entering]
+    final = []
+    with progress("Fitting on all places", len(used) + 1) as advance:
+        for learner in used:
+            final.append(learner.fit(inputs, target))
+            advance(1)
+        gains = _importance(final, inputs)
+        advance(1)
+    if chosen == "georama":
+        blend = Blend.fit(held, target, [learner.name for learner in final])
+    else:
+        blend = Blend((chosen,), np.zeros(1), np.ones((1, 1)))
+    applicability = Applicability.fit(inputs.views["embedding"], gains, block_fold, seed)
+    predictor = Predictor(
+        columns, encoder, tuple(final), blend, chosen, conformal, difficulty, applicability,
+        inputs.lonlat,
+    )  # fmt: skip
+    return Fitted(predictor, models, checked, covered, calibration, block_fold, gains)
+
+
+def _share_parameters(learner: Learner, inputs: Inputs, target: Matrix) -> Learner:
+    """Tune a process once; its folds share the parameters, of which there are nine at most."""
+    return learner.fit(inputs, target) if isinstance(learner, Kriging) else learner
+
+
+def _hold_out(
+    learners: Sequence[Learner], inputs: Inputs, target: Matrix, folds: int, seed: int
+) -> tuple[list[Held], NDArray[np.int64]]:
+    """Predict every place (of large tables: a sample) under each partition."""
+    held, block_fold = [], np.zeros(len(inputs), dtype=np.int64)
+    with progress("Checking on held-out places", len(SCHEMES) * folds * len(learners)) as advance:
+        for scheme in SCHEMES:
+            fold = partition(scheme, inputs.lonlat, folds=folds, seed=seed)
+            if scheme == "blocks":
+                block_fold = fold
+            pieces = [
+                _one_fold(learners, inputs, target, train, test, advance)
+                for train, test in _folds(fold, seed)
+            ]
+            rows = np.concatenate([piece[0] for piece in pieces])
+            held.append(
+                Held(
+                    scheme,
+                    rows,
+                    fold[rows],
+                    np.concatenate([piece[1] for piece in pieces]),
+                    {
+                        learner.name: np.concatenate([piece[2][k] for piece in pieces])
+                        for k, learner in enumerate(learners)
+                    },
+                )
+            )
+    return held, block_fold
+
+
+def _folds(
+    fold: NDArray[np.int64], seed: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    generator = np.random.default_rng(seed)
+    for f in np.unique(fold):
+        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+        if len(fold) > LARGE and len(test) > TESTED:
+            test = np.sort(generator.permutation(test)[:TESTED])
+        if len(train) >= 10:
+            yield train, test
+
+
+def _one_fold(
+    learners: Sequence[Learner],
+    inputs: Inputs,
+    target: Matrix,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    advance: Any,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], list[Matrix]]:
+    seen, hidden = inputs.take(train), inputs.take(test)
+    predicted = []
+    for learner in learners:
+        predicted.append(learner.fit(seen, target[train])(hidden))
+        advance(1)
+    return test, nearest_km(hidden.lonlat, seen.lonlat), predicted
+
+
+def _compare(
+    held: Sequence[Held],
+    target: Matrix,
+    values: Matrix,
+    columns: Columns,
+    names: Sequence[str],
+    others: Sequence[str],
+) -> tuple[list[dict[str, Any]], list[Matrix]]:
+    """Scores of all models, and the blend's honest predictions under every partition.
+
+    The blend that predicts a fold was weighted on the other folds of the same partition.
+    """
+    blended = []
+    for one in held:
+        guess = np.empty((len(one.rows), columns.width))
+        for f in np.unique(one.fold):
+            at = one.fold == f
+            blend = Blend.fit([one], target, names, leave=int(f))
+            guess[at] = blend({n: one.predicted[n][at] for n in names}, one.distance_km[at])
+        blended.append(guess)
+    models: list[dict[str, Any]] = [{"name": "georama", "role": "ours"}]
+    models += [
+        {"name": n, "role": "baseline" if n in (*BASELINES, *others) else "part"}
+        for n in (*names, *others)
+    ]
+    for model in models:
+        for one, guess in zip(held, blended, strict=True):
+            said = guess if model["role"] == "ours" else one.predicted[model["name"]]
+            model[one.scheme] = scores(columns, values[one.rows], said)
+    return models, blended
+
+
+def _choose(
+    models: list[dict[str, Any]], names: Sequence[str], columns: Columns
+) -> tuple[str, list[str]]:
+    """The blend, unless a baseline beats it under blocks; and the learners to fit for it."""
+    metric = METRICS[columns.kind]
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    ours = sign * models[0]["blocks"][metric]
+    rivals = [(sign * m["blocks"][metric], m["name"]) for m in models if m["role"] == "baseline"]
+    best, name = max(rivals)
+    if best > ours + 1e-12:
+        return name, [name]
+    return "georama", list(names)
+
+
+def _difficulty(
+    held: Sequence[Held],
+    blended: Sequence[Matrix],
+    values: Matrix,
+    columns: Columns,
+    inputs: Inputs,
+    block_fold: NDArray[np.int64],
+    seed: int,
+) -> tuple[Boosting | None, list[Matrix]]:
+    """A small model of where errors are large, and its cross-fitted word on held-out places."""
+    if columns.kind == "classification" or len(inputs) < 300:
+        return None, [np.ones((len(one.rows), 1)) for one in held]
+    rows, log_error = [], []
+    for one, guess in zip(held, blended, strict=True):
+        misfit = columns.misfit(values[one.rows], guess)
+        typical = np.maximum(np.median(misfit, axis=0), 1e-9)
+        rows.append(one.rows)
+        log_error.append(np.log((misfit / typical).mean(1) + 0.1))
+    every, wanted = np.concatenate(rows), np.concatenate(log_error)
+    wanted -= wanted.mean()
+    small = Boosting("difficulty", rounds=60, leaves=7, rate=0.08, seed=seed)
+    word = np.empty(len(every))
+    for f in np.unique(block_fold):
+        at = block_fold[every] == f
+        if not at.any():
+            continue
+        fitted = small.fit(inputs.take(every[~at]), wanted[~at, None])
+        word[at] = expected_error(fitted, inputs.take(every[at]))[:, 0]
+    fitted = small.fit(inputs.take(every), wanted[:, None])
+    cuts = np.cumsum([len(r) for r in rows])[:-1]
+    return fitted, [w[:, None] for w in np.split(word, cuts)]
+
+
+def _check(
+    held: Sequence[Held],
+    blended: Sequence[Matrix],
+    spread: Sequence[Matrix],
+    pooled: Matrix,
+    distance: NDArray[np.float64],
+    place_fold: NDArray[np.int64],
+    values: Matrix,
+    columns: Columns,
+    inputs: Inputs,
+    levels: tuple[float, ...],
+    level: float,
+) -> tuple[pd.DataFrame, dict[str, float], list[dict[str, float]]]:
+    """Intervals for the held-out places, from quantiles that never saw their block."""
+    rules = {
+        int(f): DistanceConformal.fit(pooled[place_fold != f], distance[place_fold != f], levels)
+        for f in np.unique(place_fold)
+    }
+    start, frames, hits = 0, [], {at: [] for at in levels}
+    for one, guess, wide in zip(held, blended, spread, strict=True):
+        fold = place_fold[start : start + len(one.rows)]
+        misfit = pooled[start : start + len(one.rows)]
+        start += len(one.rows)
+        truth = values[one.rows]
+        reach = np.empty_like(misfit)
+        for at in levels:
+            for f, rule in rules.items():
+                reach[fold == f] = rule(one.distance_km[fold == f], at)
+            hits[at].append((one.scheme, misfit <= reach))
+        for f, rule in rules.items():
+            reach[fold == f] = rule(one.distance_km[fold == f], level)
+        frame = {
+            "lon": inputs.lonlat[one.rows, 0],
+            "lat": inputs.lonlat[one.rows, 1],
+            "truth": truth[:, 0],
+            "prediction": columns.decode(guess)[:, 0],
+        }
+        if columns.kind == "classification":
+            probability = columns.tidy(guess)
+            frame["lower"] = probability.max(1)
+            frame["upper"] = np.maximum((probability >= 1 - reach).sum(1), 1)
+        else:
+            lower, upper = columns.bounds(guess, reach * wide)
+            frame["lower"], frame["upper"] = lower[:, 0], upper[:, 0]
+        frame |= {
+            "inside": (misfit <= reach).mean(1),
+            "distance_km": one.distance_km,
+            "scheme": one.scheme,
+        }
+        frames.append(pd.DataFrame(frame))
+    covered = {scheme: coverage(inside) for scheme, inside in hits[level]}
+    calibration = [
+        {"level": at, "covered": coverage(np.concatenate([h.ravel() for _, h in hits[at]]))}
+        for at in levels
+    ]
+    return pd.concat(frames, ignore_index=True), covered, calibration
+
+
+def _importance(final: Sequence[Learner], inputs: Inputs) -> NDArray[np.float64]:
+    """What the trees gained from each number of the embedding; equal where there are no trees."""
+    for learner in final:
+        if isinstance(learner, Boosting):
+            return learner.gains()
+    return np.full(inputs.views["embedding"].shape[1], 1.0)
