@@ -59,6 +59,7 @@ GOOD = "name,lon,lat,t\nA,24.9,60.2,5.5\nB,-3.7,40.4,14\n"
         '"name","lon","lat","t"\n"A","24,9","60,2","5,5"\n"B","-3,7","40,4","14"\n',
         GOOD.encode("utf-16"),
         GOOD.rstrip("\n"),
+        "# one\n" + GOOD.rstrip("\n"),
     ],
 )
 def test_csv_dialects(write, content):
@@ -181,6 +182,31 @@ def test_one_slip_is_no_swap_and_a_likely_swap_is_told(write):
 def test_blank_lines_and_dropped_rows_do_not_shift_the_numbers(write):
     sentence = complaint(write("lon,lat\n1,2\n\n,5\n\r\n3,99\n"))
     assert "row 6 has 99" in sentence
+
+
+@pytest.mark.parametrize("lead", ["", "# one\n# two\n", "sep=,\n", "\n"])
+@pytest.mark.parametrize("blank", ["", "\n"])
+def test_ragged_rows_are_counted_as_a_spreadsheet_does(write, lead, blank):
+    content = f"{lead}lon,lat\n1,2\n{blank}1,2,3\n"
+    number = content.split("\n").index("1,2,3") + 1
+    assert f"row {number} has 3" in complaint(write(content))
+
+
+def test_a_value_that_runs_over_lines_is_shown_on_one(write):
+    sentence = complaint(write('lon,lat\n1,2\n"3\n4\x1b[31m' + "x" * 100 + '",2\n'))
+    assert "row 3 has “3 4 [31mxxx" in sentence
+    assert len(sentence) < 250
+
+
+def test_whole_numbers_with_decimal_commas_among_text(write):
+    places = read_places(write('lon;lat;v\n1;2;"7"\n"3,5";4;8\n5;6.5;9'))
+    assert lonlat(places).tolist() == [[1, 2], [3.5, 4], [5, 6.5]]
+
+
+def test_bytes_that_are_not_utf8_far_into_the_file(write):
+    rows = "1,2,aaaaaaaaaaaaaaaaaaaaaaaaaaaa\n" * 10_000
+    places = read_places(write(f"lon,lat,name\n{rows}3,4,Köln\n".encode("cp1252")))
+    assert places["name"].iloc[-1] == "Köln"
 
 
 def test_empty_coordinates_are_dropped_and_counted(write):

@@ -16,6 +16,13 @@ def listing(items: Iterable[object], *, most: int = 5) -> str:
     return "".join(words)
 
 
+def quoted(value: object, *, most: int = 40) -> str:
+    """A value out of somebody's file, fit for a sentence: one line, printable, not too long."""
+    text = "".join(c if c.isprintable() else " " for c in str(value)[: 4 * most])
+    text = " ".join(text.split())
+    return f"“{text[:most]}…”" if len(text) > most else f"“{text}”"
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 row", "2 rows", "3 polygons", "4 copies"."""
     return f"{number} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"

@@ -270,6 +270,11 @@ def _read_numbers(column: Any) -> tuple[Any, Any] | None:
     return None
 
 
+def _to_numbers(text: Any) -> Any:
+    numbers: Any = pd.to_numeric(text, errors="coerce")
+    return numbers.astype("Float64")  # whole numbers alone would become a type without fractions
+
+
 def as_numbers(column: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """A column as float64, NaN where it is empty, and the positions that hold other text.
 
@@ -281,7 +286,7 @@ def as_numbers(column: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         return column.to_numpy(dtype=np.float64, na_value=np.nan), np.zeros(0, dtype=np.int64)
     text = column.astype("string").str.strip()
     missing = (text.isna() | text.str.casefold().isin(MISSING_WORDS)).to_numpy(dtype=bool)
-    numbers: Any = pd.to_numeric(text, errors="coerce")
+    numbers: Any = _to_numbers(text)
     again = numbers.isna().to_numpy() & ~missing
     if again.any():
         comma = (
@@ -289,8 +294,7 @@ def as_numbers(column: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
             .str.replace("\u2212", "-")
             .str.replace(r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True)
         )
-        more: Any = pd.to_numeric(comma, errors="coerce")
-        numbers = numbers.mask(again, more.reindex(numbers.index))
+        numbers = numbers.mask(again, _to_numbers(comma).reindex(numbers.index))
     values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     return values, np.flatnonzero(np.isnan(values) & ~missing)
 

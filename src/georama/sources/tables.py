@@ -7,6 +7,7 @@ Whatever is wrong with a file is said in one sentence with the row as a spreadsh
 
 from __future__ import annotations
 
+import codecs
 import csv
 import mmap
 import re
@@ -31,7 +32,7 @@ from georama.errors import DataError, ResourceError, UsageError
 from georama.places import WGS84, check_places, keep_rows, name_rows
 from georama.sources import columns as names
 from georama.sources.natural_earth import is_land
-from georama.wording import count, listing, nearest
+from georama.wording import count, listing, nearest, quoted
 
 DELIMITED = {".csv": "", ".tsv": "\t", ".tab": "\t", ".txt": ""}
 PARQUET = (".parquet", ".geoparquet", ".pq")
@@ -47,6 +48,9 @@ VECTOR = {
     ".fgb": rb"fgb",
 }
 KINDS = "CSV (.csv, .tsv, .txt), GeoJSON, GeoPackage (.gpkg), Parquet, Shapefile or FlatGeobuf"
+
+
+_SAMPLE = 1 << 18  # bytes from which delimiter and decimal sign are told
 
 
 @dataclass
@@ -197,40 +201,44 @@ def _read_delimited(path: Path, delimiter: str) -> _Table:
     comma = any(re.fullmatch(r"[+-]?\d+,\d+", cell) for cell in flat)
     point = any(re.fullmatch(r"[+-]?\d+\.\d+", cell) for cell in flat)
     arrow = _parse(path, encoding, skip, delimiter, "," if comma and not point else ".")
-    if encoding == "utf-8" and any(pa.types.is_binary(kind) for kind in arrow.schema.types):
-        encoding = "cp1252"
-        arrow = _parse(path, encoding, skip, delimiter, "," if comma and not point else ".")
-
     frame = arrow.rename_columns(_distinct(arrow.column_names)).to_pandas(date_as_object=False)
     table = _Table(frame, first=2 + skip, skipped=_blank_lines(path, skip))
-    if encoding not in ("utf-8", "utf-8-sig"):
+    if encoding != "utf-8":
         table.notes.append(f"read as {encoding}, as it is not UTF-8")
     return table
 
 
 def _read_head(path: Path) -> tuple[str, str]:
-    """Encoding and the text of the first bytes."""
+    """Encoding of the file and the text of its first lines."""
     with path.open("rb") as file:
-        raw = file.read(1 << 18)
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16", raw[: len(raw) // 2 * 2].decode("utf-16", errors="replace")
-    if b"\x00" in raw:
-        raise DataError(
-            f"{path.name} is not text (it has zero bytes)", remedy="check what it holds"
-        )
-    try:
-        return "utf-8", raw.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        if error.start > len(raw) - 4:  # a letter cut in two by the end of the sample
-            return "utf-8", raw[: error.start].decode("utf-8").removeprefix("\ufeff")
-        return "cp1252", raw.decode("cp1252", errors="replace")
+        raw = file.read(_SAMPLE)
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return "utf-16", _whole_lines(raw[: len(raw) // 2 * 2].decode("utf-16", "replace"))
+        if b"\x00" in raw:
+            raise DataError(
+                f"{path.name} is not text (it has zero bytes)", remedy="check what it holds"
+            )
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            head = decoder.decode(raw)
+            while more := file.read(1 << 22):
+                decoder.decode(more)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "cp1252", _whole_lines(raw.decode("cp1252", "replace"))
+    return "utf-8", _whole_lines(head.removeprefix("\ufeff"))
+
+
+def _whole_lines(head: str) -> str:
+    """The sample without its last line when that may be cut off."""
+    return head if len(head) < _SAMPLE // 8 else head[: head.rfind("\n") + 1] or head
 
 
 def _skip_lead(head: str) -> tuple[int, str, list[str]]:
     """Lines before the header (comments, blanks, Excel's "sep=;"), and the lines from it on."""
-    lines = head.splitlines()
-    if len(lines) > 1 and not head.endswith(("\n", "\r")):
-        lines = lines[:-1]  # may be cut off
+    lines = head.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if not lines[-1]:
+        lines = lines[:-1]
     skip, hint = 0, ""
     while skip < len(lines):
         line = lines[skip].strip()
@@ -279,21 +287,22 @@ def _parse(path: Path, encoding: str, skip: int, delimiter: str, decimal: str) -
 
     try:
         with path.open("rb") as file:
-            quoted = b'"' in file.read(1 << 22)
-        arrow = read(threads=True, quoted_lines=quoted)
+            quotes = b'"' in file.read(1 << 22)
+        arrow = read(threads=True, quoted_lines=quotes)
         if ragged:
             ragged.clear()  # rows have numbers only when one thread reads them
-            arrow = read(threads=False, quoted_lines=quoted)
+            arrow = read(threads=False, quoted_lines=quotes)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        if encoding == "utf-8" and ("utf" in str(error).lower()):
-            return _parse(path, "cp1252", skip, delimiter, decimal)
         raise DataError(
-            f"{path.name} cannot be read as a table: {str(error).splitlines()[0]}",
+            f"{path.name} cannot be read as a table: {quoted(error, most=160)}",
             remedy="check the delimiter and the quotation marks",
         ) from error
     if ragged:
         number, wanted, got = ragged[0]
-        where = "some rows" if number is None else f"row {number + skip}"
+        if number is not None:  # counted by the reader with the lead, without blank lines
+            for blank in _blank_lines(path, skip):
+                number += number >= blank
+        where = "a row" if number is None else f"row {number}"
         more = f" (and {count(len(ragged) - 1, 'more row')})" if len(ragged) > 1 else ""
         raise DataError(
             f"{path.name} has {count(wanted, 'column')}, {where} has {got}{more}",
@@ -307,7 +316,7 @@ def _distinct(columns: list[str]) -> list[str]:
     seen: dict[str, int] = {}
     distinct = []
     for position, column in enumerate(columns):
-        name = column.strip() or f"column {position + 1}"
+        name = " ".join(column.split()) or f"column {position + 1}"
         seen[name] = seen.get(name, 0) + 1
         distinct.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
     return distinct
@@ -465,7 +474,7 @@ def _from_columns(
     for column in found:
         numbers, text = names.as_numbers(table.frame[column])
         if len(text):
-            shown = listing(f"“{table.frame[column].iloc[p]}”" for p in text[:3])
+            shown = listing(quoted(table.frame[column].iloc[p]) for p in text[:3])
             raise DataError(
                 f"column {column} has to hold numbers, {name_rows(table.frame, text)} "
                 f"{'has' if len(text) == 1 else 'have'} {shown}{' …' if len(text) > 3 else ''}",
@@ -556,10 +565,10 @@ def _from_geometry_column(table: _Table, known: pyproj.CRS | None) -> gpd.GeoDat
         if geometry is None:
             continue
         if len(bad):
-            value = str(table.frame[column].iloc[bad[0]])
+            value = quoted(table.frame[column].iloc[bad[0]])
             raise DataError(
                 f"column {column} has to hold WKT or GeoJSON, {name_rows(table.frame, bad)} "
-                f"{'has' if len(bad) == 1 else 'have'} “{value[:40]}”",
+                f"{'has' if len(bad) == 1 else 'have'} {value}",
                 remedy="correct or remove them",
             )
         frame = table.frame.drop(columns=[column])

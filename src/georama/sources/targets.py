@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from georama.errors import DataError, UsageError
 from georama.places import keep_rows, name_rows
 from georama.sources.columns import MISSING_WORDS, as_numbers, plain
-from georama.wording import count, listing, nearest
+from georama.wording import count, listing, nearest, quoted
 
 Kind = Literal["regression", "counts", "circular", "classification", "shares"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -227,7 +227,7 @@ def _guess(places: gpd.GeoDataFrame, column: Any, name: str) -> tuple[str, str]:
 
 
 def _text_among_numbers(places: Any, column: Any, name: str, text: NDArray[Any]) -> DataError:
-    shown = listing(f"“{column.iloc[p]}”" for p in text[:3])
+    shown = listing(quoted(column.iloc[p]) for p in text[:3])
     return DataError(
         f"column {name} has to hold numbers, {name_rows(places, text)} "
         f"{'has' if len(text) == 1 else 'have'} {shown}{' …' if len(text) > 3 else ''}",
