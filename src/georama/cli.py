@@ -242,6 +242,7 @@ def map(
     debug: Debug = False,
 ) -> None:
     """Map a table of places: GeoTIFF with intervals, picture, report and honest scores."""
+    box = _box(bbox)
     from georama.verbs.map import map
 
     map(
@@ -249,7 +250,7 @@ def map(
         target,
         out=out or Path(f"{places.stem}-{target}"),
         at=at,
-        bbox=_box(bbox),
+        bbox=box,
         region=region,
         resolution=resolution,
         kind=kind,
