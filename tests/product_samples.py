@@ -17,6 +17,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import wrap_xr
 
 from georama.card import Card
+from georama.products.overview import along
 from georama.sources import natural_earth
 
 CITIES = """city,lon,lat,annual_c
@@ -118,7 +119,7 @@ def interpolate(known, values, asked):
 
 def grid_lonlat(box: GeoBox) -> np.ndarray:
     y, x = np.mgrid[: box.shape[0], : box.shape[1]] + 0.5
-    lon, lat = box.transform * (x.ravel(), y.ravel())
+    lon, lat = along(box.transform, x.ravel(), y.ravel())
     return np.column_stack([lon, lat])
 
 

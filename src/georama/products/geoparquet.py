@@ -173,7 +173,9 @@ class PointsWriter:
             plain_columns = [f.name for f in table.schema if not pa.types.is_nested(f.type)]
             self._file = pq.ParquetWriter(
                 self._temporary,
-                self._schema,
+                # Arrow keeps its own copy of the schema, which some readers look at instead of the
+                # file's keys; it is written first, so it cannot tell the bounds.
+                table.schema.with_metadata({"geo": self._geo(complete=False)}),
                 compression="zstd",
                 # Floats of an embedding hardly repeat: a dictionary of them only costs.
                 use_dictionary=plain_columns,  # pyright: ignore[reportArgumentType]
@@ -231,24 +233,26 @@ class PointsWriter:
                 f"{self.path.name} needs at least one chunk of places, got none",
                 remedy="write a frame, it may be empty",
             )
+        self._file.add_key_value_metadata(
+            {"geo": self._geo(complete=True), "georama": as_json(self._about)}
+        )
+        self._file.close()
+
+    def _geo(self, *, complete: bool) -> str:
         column: dict[str, Any] = {
             "encoding": "WKB",
             "crs": json.loads(self._crs.to_json()),
-            "geometry_types": sorted(self._kinds),
+            # An empty list means "not known", which it is before the last chunk.
+            "geometry_types": sorted(self._kinds) if complete else [],
             "edges": "planar",
             "covering": {
                 "bbox": {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}
             },
         }
-        if np.isfinite(self._bounds).all():
+        if complete and np.isfinite(self._bounds).all():
             column["bbox"] = self._bounds.tolist()
-        about = {
-            "version": "1.1.0",
-            "primary_column": "geometry",
-            "columns": {"geometry": column},
-        }
-        self._file.add_key_value_metadata({"geo": as_json(about), "georama": as_json(self._about)})
-        self._file.close()
+        about = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        return as_json(about)
 
 
 def _stacked(column: Any) -> NDArray[np.float32]:

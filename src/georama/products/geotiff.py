@@ -5,7 +5,7 @@ the area of applicability, 0 outside; NaN where there is no prediction). A class
 `class`, `probability`, `set_size` and `applicable`. A GeoTIFF holds one data type only, and colour
 tables need whole numbers, so a class map gets a second file `<name>_classes.tif` (uint8, or uint16
 above 255 classes) with its colours, and the names of the classes in the `.aux.xml` beside it, where
-GDAL and QGIS look for them.
+GDAL and QGIS look for them. Beside each map lies `<name>.qml`, from which QGIS takes the colours.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from georama import __version__
 from georama.errors import DataError, UsageError
 from georama.products.atomic import scratch, writing
-from georama.products.colours import class_palette
+from georama.products.colours import amount_scale, class_palette
 from georama.products.provenance import as_json
+from georama.products.qgis import amount_style, class_style
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 512
 _ROWS = 256
+_SEEN = 500_000  # values looked at to choose the ends of the colour scale
 _CLASS_BANDS = {"prediction": "class", "lower": "probability", "upper": "set_size"}
 _NO_CLASS = {"uint8": 255, "uint16": 65535}
 
@@ -46,7 +48,7 @@ def write_map(
     Args:
         mapped: `prediction`, `lower`, `upper` (float32) and `applicable` (uint8: 1, 0, 255) on
             (y, x) with `.odc.geobox`, or one such triple per share; attrs as in `MapWriter`.
-        path: The file to write; a class map also gets `<name>_classes.tif`.
+        path: The file to write; `<name>.qml` and for classes `<name>_classes.tif` lie beside it.
         provenance: How the map was made (see `products.provenance`); kept in the tags.
 
     Returns:
@@ -157,6 +159,8 @@ class MapWriter:
         }
         self._stack = ExitStack()
         self._maps: list[_Raw] = []
+        self._seen: list[NDArray[np.float32]] = []
+        self._stride = max(1, geobox.shape[0] * geobox.shape[1] // _SEEN)
 
     @property
     def bands(self) -> list[str]:
@@ -174,7 +178,8 @@ class MapWriter:
 
     def __enter__(self) -> MapWriter:
         try:
-            # Entered in this order, they finish in the reverse one: both files or neither.
+            # They finish in the reverse order of entering: all files or, on a failure, none.
+            self._style = self._stack.enter_context(writing(self.path.with_suffix(".qml")))
             final = self._stack.enter_context(writing(self.path))
             raw = self._stack.enter_context(scratch(self.path))
             self._maps = [self._open(final, raw, "float32", math.nan, len(self.variables))]
@@ -222,6 +227,8 @@ class MapWriter:
                 )
         for band, name in enumerate(self.variables, start=1):
             values = np.asarray(arrays[name]).astype(np.float32)
+            if band == 1:
+                self._seen.append(values.ravel()[:: self._stride].copy())
             if name == "applicable":
                 values[np.asarray(arrays[name]) == 255] = np.nan
             self._maps[0].put(start, values, band)
@@ -267,6 +274,12 @@ class MapWriter:
 
     def _finish(self) -> None:
         first, *others = self._maps
+        if self.classes:
+            style = class_style(self.classes)
+        else:
+            seen = np.concatenate([np.empty(0, dtype=np.float32), *self._seen])
+            style = amount_style(amount_scale(seen, self.kind))
+        self._style.write_text(style, encoding="utf-8")
         # Averages are wrong for class indices and for angles; there, overviews take one cell.
         smooth = self.kind in ("regression", "counts")
         first.describe(self._tags, self.bands, [self._unit(name) for name in self.bands])
