@@ -42,7 +42,6 @@ LIBRARIES = (
     "pyproj",
     "pyarrow",
     "safetensors",
-    "usearch",
     "matplotlib",
 )
 # As /proc/cpuinfo spells them, and what each is good for here.
