@@ -104,7 +104,7 @@ class Blend:
 
 
 def _convex(guess: Matrix, target: Matrix) -> NDArray[np.float64]:
-    """Weights (c,) of zero or more with sum 1 that bring guesses (c, n, k) closest to the target."""
+    """Weights (c,), positive with sum 1, that bring guesses (c, n, k) closest to the target."""
     from scipy.optimize import nnls
 
     count = len(guess)
@@ -218,7 +218,7 @@ class Predictor:
             arrays = load_file(folder / "predictor.safetensors")
         except FileNotFoundError as error:
             raise DataError(
-                f"wanted a model that `georama map` wrote, {folder} has no {Path(error.filename).name}",
+                f"wanted a model of `georama map`, {folder} has no {Path(error.filename).name}",
                 remedy="give the folder model/ inside the output of georama map",
             ) from None
         except (SafetensorError, ValueError) as error:

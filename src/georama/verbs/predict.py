@@ -1,0 +1,69 @@
+"""Use a model that `georama map` left behind: at other places, or on another grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from georama.errors import UsageError
+from georama.heads.predictor import Predictor
+from georama.verbs.embed import find_encoder
+from georama.verbs.map import Box, area_of, paint, read_other, shown, title_of, write_predictions
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+
+def predict(
+    model: str | Path,
+    *,
+    out: str | Path,
+    at: str | Path | gpd.GeoDataFrame | None = None,
+    bbox: Box | None = None,
+    region: str | None = None,
+    resolution: float | None = None,
+    sea: bool | None = None,
+    level: float = 0.9,
+) -> dict[str, Any]:
+    """Predict with a saved model.
+
+    Args:
+        model: The folder model/ of an earlier map.
+        out: Folder for predictions.parquet, or map.tif and map.png.
+        at: Places to predict at; without it a grid is mapped.
+        bbox: West, south, east, north in degrees.
+        region: A country, a continent, or "world".
+        resolution: Cell size in degrees.
+        sea: Whether to map the sea too.
+        level: Share of truths that the intervals are to hold; one of the fitted levels.
+
+    Returns:
+        What was written, by name.
+    """
+    from georama.products.atomic import output_folder
+    from georama.products.picture import draw_map
+    from georama.products.provenance import provenance
+
+    predictor, card = Predictor.load(Path(model))
+    if not np.isclose(predictor.conformal.levels, level).any():
+        levels = ", ".join(f"{value:g}" for value in predictor.conformal.levels)
+        raise UsageError(f"the model knows the levels {levels}, got {level:g}", remedy="use one")
+    made_before = card.get("provenance", {}).get("parameters", {})
+    encoder = find_encoder(made_before.get("model") or predictor.encoder)
+    unit = str(made_before.get("unit") or "")
+    parameters = {"region": region, "bbox": bbox, "resolution": resolution, "level": level}
+    read = [Path(at)] if isinstance(at, str | Path) else []
+    made = provenance("georama predict", read, parameters, model=Path(model))
+    folder = output_folder(out)
+    if at is not None:
+        path = folder / "predictions.parquet"
+        write_predictions(path, predictor, encoder, read_other(at), made, level)
+        return {"predictions": str(path)}
+    area = area_of(predictor.lonlat, bbox, region, resolution, sea)
+    path = folder / "map.tif"
+    paint(path, predictor, encoder, area, unit, made, level)
+    mapped = shown(path, predictor.columns, unit, level, title_of(predictor.columns.names))
+    draw_map(mapped, None, folder / "map.png")
+    return {"map": str(path), "picture": str(folder / "map.png")}
