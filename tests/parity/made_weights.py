@@ -1,0 +1,55 @@
+"""Weights and places that any machine makes alike, so that a golden file need not hold them."""
+
+import numpy as np
+
+SIZES = (64, 64, 8)
+
+
+def numbers(count: int, seed: int) -> np.ndarray:
+    """Scrambled whole numbers (Steele et al. 2014, splitmix64) as floats in [-1, 1)."""
+    with np.errstate(over="ignore"):
+        z = (np.arange(1, count + 1, dtype=np.uint64) + np.uint64(seed << 32)) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    return (z >> np.uint64(11)).astype(np.float64) / 2.0**52 - 1.0
+
+
+def places(count: int = 64) -> np.ndarray:
+    """Degrees spread over the sphere, with the poles and both names of the antimeridian."""
+    lon = 180.0 * numbers(count, 1)
+    lat = np.degrees(np.arcsin(numbers(count, 2)))
+    some = np.stack([lon, lat], axis=1)
+    some[:6] = [[180, 10], [-180, 10], [0, 90], [90, 90], [0, -90], [-74.0060, 40.7128]]
+    return np.round(some, 4)
+
+
+def siren(degrees: int, sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """A network in the layout of the published checkpoints, initial values as in SatCLIP."""
+    tensors, into = {}, degrees**2
+    for i, out in enumerate(sizes):
+        bound = 1 / into if i == 0 else (6 / into) ** 0.5
+        name = "last_layer" if i == len(sizes) - 1 else f"layers.{i}"
+        tensors[f"{name}.weight"] = bound * numbers(out * into, 10 + 2 * i).reshape(out, into)
+        tensors[f"{name}.bias"] = bound * numbers(out, 11 + 2 * i)
+        into = out
+    return tensors
+
+
+def sinr(hidden: int = 16, classes: int = 3, blocks: int = 4) -> dict[str, np.ndarray]:
+    """A residual network in the layout of the published SINR checkpoints."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "class_emb.weight": (classes, hidden),
+        "feats.0.weight": (hidden, 4),
+    }
+    shapes["feats.0.bias"] = (hidden,)
+    for i in range(2, 2 + blocks):
+        for part in ("w1", "w2"):
+            shapes[f"feats.{i}.{part}.weight"] = (hidden, hidden)
+            shapes[f"feats.{i}.{part}.bias"] = (hidden,)
+    return {
+        key: 0.4 * numbers(int(np.prod(shape)), 40 + i).reshape(shape)
+        for i, (key, shape) in enumerate(shapes.items())
+    }
