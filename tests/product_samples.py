@@ -220,7 +220,7 @@ def _covered(rows: pd.DataFrame) -> float:
 
 
 def scores_of(checked: pd.DataFrame) -> dict:
-    schemes = dict(checked.groupby("scheme"))
+    schemes = {str(name): rows for name, rows in checked.groupby("scheme")}
     ours = {name: _figures(rows) for name, rows in schemes.items()}
     flat = {
         name: _figures(rows.assign(prediction=rows.truth.mean())) for name, rows in schemes.items()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 # Twelve hues with different lightness, chosen so that neighbours in the list differ in both.
 _PALETTE = (
     (31, 119, 180), (242, 142, 43), (44, 140, 90), (200, 60, 60), (148, 103, 189), (237, 201, 72),
-    (118, 183, 222), (140, 86, 75), (255, 157, 167), (110, 110, 110), (160, 203, 110), (20, 70, 99),
+    (118, 183, 222), (140, 86, 75), (255, 157, 167), (206, 66, 152), (160, 203, 110), (20, 70, 99),
 )  # fmt: skip
 
 

@@ -91,13 +91,14 @@ def overview(mapped: xr.Dataset, *, most: int, share: str = "") -> Overview:
             # An interval may run over the end of the circle.
             period = 24.0 if 12 < np.nanmax(layers["prediction"], initial=0) <= 24 else 360.0
             doubt = np.where(doubt < 0, doubt + period, doubt)
+    a, b, c, d, e, f = tuple(box.transform)[:6]
     return Overview(
         value=layers["prediction"],
         doubt=doubt,
         lower=layers["lower"],
         upper=layers["upper"],
         applicable=layers["applicable"],
-        transform=box.transform * Affine.scale(step),
+        transform=Affine(step * a, step * b, c, step * d, step * e, f),
         crs=CRS.from_user_input(str(box.crs)),
         name=share or str(mapped.attrs.get("target", "")),
     )

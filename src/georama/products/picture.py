@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +214,10 @@ def _draw_dots(axes: Axes, frame: _Frame, dots: _Dots, look: _Look) -> None:
         )  # fmt: skip
         inside = known
         face = look.colours(dots.values[inside]) / 255.0
+    # The light ring keeps a dark dot visible on a dark map.
+    axes.scatter(
+        x[inside], y[inside], s=size, c="none", edgecolors="white", linewidths=3 * edge, zorder=8
+    )
     axes.scatter(x[inside], y[inside], s=size, c=face, edgecolors=_INK, linewidths=edge, zorder=9)
 
 
@@ -466,11 +470,8 @@ class _Layout:
 
     def titles(self, figure: Figure, look: _Look, title: str) -> None:
         heading = title or look.title
-        lines = textwrap.wrap(heading, 95)
-        if len(lines) > 1:
-            heading = f"{lines[0]} …"
         figure.text(
-            self.main[0] / _WIDE, 1 - 22 / self.height, _safe(heading), fontsize=21,
+            self.main[0] / _WIDE, 1 - 22 / self.height, _safe(_cut(heading, 85)), fontsize=21,
             color=_INK, va="top", ha="left", weight="bold",
         )  # fmt: skip
         figure.text(
@@ -499,7 +500,7 @@ class _Layout:
             extend=ends, extendfrac=0.02,
         )  # fmt: skip
         bar.ax.tick_params(labelsize=size - 1, colors=_INK, length=4)
-        bar.set_label(_safe(textwrap.shorten(title, 90, placeholder=" …")), size=size, color=_INK)
+        bar.set_label(_safe(_cut(title, 70)), size=size, color=_INK)
         bar.outline.set_edgecolor(_FAINT)  # pyright: ignore[reportCallIssue]
 
     def _words(self, figure: Figure, look: _Look, dots: _Dots | None, view: _View) -> None:
@@ -507,8 +508,10 @@ class _Layout:
         from matplotlib.patches import Patch
 
         entries: list[Any] = []
+        x, y, wide, tall = self.words
+        columns = 2 if len(look.classes) > 5 and wide > 700 else 1
         for _, name, colour in look.classes:
-            short = _safe(textwrap.shorten(name, 44, placeholder=" …") or name[:44])
+            short = _safe(_cut(name, 44 if columns == 1 else 26))
             entries.append(Patch(facecolor=_share(colour), edgecolor=_FAINT, label=short))
         if look.classes:
             shown = np.isin(view.value, [index for index, _, _ in look.classes])
@@ -540,12 +543,11 @@ class _Layout:
             )
         if not entries:
             return
-        x, y, wide, tall = self.words
         figure.legend(
             handles=entries, loc="upper left",
             bbox_to_anchor=(x / _WIDE, (y + tall) / self.height), borderaxespad=0, frameon=False,
             fontsize=13, handlelength=2.2, handleheight=1.2, labelspacing=0.7,
-            ncols=2 if len(entries) > 8 and wide > 700 else 1,
+            ncols=columns,
         )  # fmt: skip
 
 
@@ -654,17 +656,11 @@ def _land(lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _shorelines(frame: _Frame) -> Iterable[_Lines]:
-    import shapely
-
-    try:
-        from georama.sources import natural_earth
-
-        borders, coast = natural_earth.countries(), natural_earth.land()
-    except GeoramaError:
-        return
-    for outlines, width, colour in ((borders, 0.5, "#777777"), (coast, 0.8, "#444444")):
-        rings = shapely.get_parts(shapely.boundary(outlines.geometry.to_numpy()))
-        lonlat, ring = shapely.get_coordinates(shapely.segmentize(rings, 1.0), return_index=True)
+    for coast, width, colour in ((False, 0.5, "#777777"), (True, 0.8, "#444444")):
+        try:
+            lonlat, ring = _rings(coast)
+        except GeoramaError:
+            return
         xy = np.column_stack(frame.there.transform(lonlat[:, 0], lonlat[:, 1]))
         # The outlines are cut at the antimeridian and closed along it: that is no coast.
         hidden = (np.abs(np.abs(lonlat[:, 0]) - 180) < 1e-6) | (lonlat[:, 1] < -89.99)
@@ -672,6 +668,18 @@ def _shorelines(frame: _Frame) -> Iterable[_Lines]:
             hidden |= (lonlat[:, 1] < frame.south) | (lonlat[:, 1] > frame.north)
         xy[hidden] = np.nan
         yield list(_pieces(xy, frame.bounds, ring)), width, colour
+
+
+@cache
+def _rings(coast: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Points along coasts, or borders, a degree apart at most, and the ring of each."""
+    import shapely
+
+    from georama.sources import natural_earth
+
+    outlines = natural_earth.land() if coast else natural_earth.countries()
+    rings = shapely.get_parts(shapely.boundary(outlines.geometry.to_numpy()))
+    return shapely.get_coordinates(shapely.segmentize(rings, 1.0), return_index=True)
 
 
 def _pieces(
@@ -725,6 +733,10 @@ def _degrees(value: float, signs: str) -> str:
 
 def _share(colour: tuple[int, int, int]) -> tuple[float, float, float]:
     return colour[0] / 255, colour[1] / 255, colour[2] / 255
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def _safe(text: str) -> str:
