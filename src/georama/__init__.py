@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from georama.verbs.describe import describe
     from georama.verbs.doctor import doctor
     from georama.verbs.embed import embed, find_encoder
+    from georama.verbs.map import map
+    from georama.verbs.predict import predict
     from georama.verbs.search import search
 
 __version__ = "0.1.0"
@@ -39,6 +41,8 @@ _HOMES = {
     "doctor": "georama.verbs.doctor",
     "embed": "georama.verbs.embed",
     "find_encoder": "georama.verbs.embed",
+    "map": "georama.verbs.map",
+    "predict": "georama.verbs.predict",
     "read_places": "georama.sources.tables",
     "search": "georama.verbs.search",
 }
@@ -56,6 +60,8 @@ __all__ = [
     "doctor",
     "embed",
     "find_encoder",
+    "map",
+    "predict",
     "read_places",
     "search",
 ]

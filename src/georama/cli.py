@@ -15,7 +15,7 @@ import traceback
 from dataclasses import asdict
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -37,7 +37,7 @@ Five things to do, each a line to copy:
 
   Map what you measured, with intervals, a picture and a report
       georama map stations.csv --target temperature --unit "°C"
-  Ask the same for places of your own instead of the whole world
+  Ask the same for places of your own instead of a map
       georama map stations.csv --target temperature --at villages.csv
   Turn places into representations, one row each
       georama embed places.csv --out places.parquet
@@ -66,6 +66,15 @@ Places = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Plan = Annotated[bool, typer.Option("--plan", help="Say what the work would take, and stop.")]
+At = Annotated[Path | None, typer.Option(help="Only at the places of this file.")]
+BBox = Annotated[str | None, typer.Option(help="WEST,SOUTH,EAST,NORTH in degrees.")]
+Region = Annotated[str | None, typer.Option(help="A country, a continent or world.")]
+Resolution = Annotated[float | None, typer.Option(help="Cell size in degrees.")]
+Level = Annotated[float, typer.Option(help="Share that the intervals are to hold.")]
+Sea = Annotated[
+    bool | None,
+    typer.Option("--sea/--land", help="Map the sea too, or land only; else as the places lie."),
+]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
 Model = Annotated[
     str, typer.Option(help="world, geoclip, satclip, lonlat, wrap, sh10 or a model folder.")
@@ -217,14 +226,17 @@ def _word(value: object) -> str:
 @app.command()
 def map(
     places: Places,
-    target: Annotated[str, typer.Option(help="The column to map.")],
+    target: Annotated[
+        str, typer.Option(help="The column to map; several with commas for shares of one whole.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder; by default PLACES-TARGET.")] = None,
-    at: Annotated[Path | None, typer.Option(help="Only at the places of this file.")] = None,
-    bbox: Annotated[str | None, typer.Option(help="WEST,SOUTH,EAST,NORTH in degrees.")] = None,
-    region: Annotated[str | None, typer.Option(help="A country, a continent or world.")] = None,
-    resolution: Annotated[float | None, typer.Option(help="Cell size in degrees.")] = None,
+    at: At = None,
+    bbox: BBox = None,
+    region: Region = None,
+    resolution: Resolution = None,
     kind: Annotated[
-        str | None, typer.Option(help="regression, counts, circular or classification.")
+        str | None,
+        typer.Option(help="regression, counts, circular, classification or shares; else guessed."),
     ] = None,
     unit: Annotated[str | None, typer.Option(help="Unit of the target, for the legend.")] = None,
     model: Model = "world",
@@ -233,22 +245,31 @@ def map(
     lat: Lat = None,
     crs: Crs = None,
     layer: Layer = None,
-    period: Annotated[str | None, typer.Option(help="Column of the dates.")] = None,
-    split: Annotated[str | None, typer.Option(help="Column of your own train/test split.")] = None,
-    level: Annotated[float, typer.Option(help="Share that the intervals are to cover.")] = 0.9,
-    check: Annotated[Path | None, typer.Option(help="Further places with the truth.")] = None,
+    period: Annotated[
+        float | None, typer.Option(help="Length of the circle of a circular target, e.g. 365.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Column of your own train/test split, to look for leaks.")
+    ] = None,
+    level: Level = 0.9,
+    check: Annotated[
+        Path | None, typer.Option(help="Further places with the truth, to score the map on.")
+    ] = None,
+    sea: Sea = None,
     seed: Seed = 0,
     plan: Plan = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Map a table of places: GeoTIFF with intervals, picture, report and honest scores."""
     box = _box(bbox)
     from georama.verbs.map import map
 
-    map(
+    out = out or Path(f"{places.stem}-{target}")
+    result = map(
         places,
         target,
-        out=out or Path(f"{places.stem}-{target}"),
+        out=out,
         at=at,
         bbox=box,
         region=region,
@@ -265,9 +286,69 @@ def map(
         split=split,
         level=level,
         check=check,
+        sea=sea,
         seed=seed,
         plan=plan,
     )
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False, default=str))
+    elif plan:
+        _pairs(result)
+    else:
+        _verdict(result)
+        print(f"\n{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="The folder model/ that georama map left.")],
+    out: Annotated[Path, typer.Option(help="Folder for the predictions.")],
+    at: At = None,
+    bbox: BBox = None,
+    region: Region = None,
+    resolution: Resolution = None,
+    sea: Sea = None,
+    level: Level = 0.9,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Use the model of an earlier map at other places, or on another grid."""
+    box = _box(bbox)
+    from georama.verbs.predict import predict
+
+    written = predict(
+        model,
+        out=out,
+        at=at,
+        bbox=box,
+        region=region,
+        resolution=resolution,
+        sea=sea,
+        level=level,
+    )
+    if as_json:
+        print(json.dumps(written, indent=1, ensure_ascii=False))
+    else:
+        _pairs(written)
+
+
+def _verdict(result: dict[str, Any]) -> None:
+    """The verdict of a map and the scores beside those of the simple ways."""
+    _note(result["notes"])
+    print(result["sentence"])
+    metric = result["metric"]
+    schemes = ("random", "blocks", "far")
+    print(f"\n{metric:24}" + "".join(f"{scheme:>10}" for scheme in schemes))
+    for model in result["models"]:
+        values = (model.get(scheme, {}).get(metric) for scheme in schemes)
+        words = ("-" if value is None else f"{value:.3f}" for value in values)
+        print(f"{model['name']:24}" + "".join(f"{word:>10}" for word in words))
+
+
+def _pairs(values: dict[str, Any]) -> None:
+    width = max(len(name) for name in values)
+    for name, value in values.items():
+        print(f"{name:{width}}  {value}")
 
 
 @app.command()
