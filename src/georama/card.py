@@ -1,4 +1,4 @@
-"""The card of a recipe or a trained model: what it is, what it keeps of its paper, and its scores."""
+"""The card of a recipe or a trained model: what it is, what it keeps of its paper, its scores."""
 
 from __future__ import annotations
 

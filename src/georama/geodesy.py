@@ -28,9 +28,9 @@ def km_to_chord(km: float) -> float:
 
 def nearest_km(lonlat: NDArray[np.float64], to: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distance in km from every point (n, 2 degrees) to the nearest of `to` (m, 2 degrees)."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    chord = cKDTree(unit_vectors(to)).query(unit_vectors(lonlat), workers=-1)[0]
+    chord = KDTree(unit_vectors(to)).query(unit_vectors(lonlat), workers=-1)[0]
     return chord_to_km(chord)
 
 

@@ -47,7 +47,8 @@ class SphereGrid:
         row = np.repeat(np.arange(self.rows + 1), self.counts)
         within = np.arange(len(self)) - self.starts[row]
         longitude = -180.0 + within * (360.0 / self.counts[row])
-        return np.stack([longitude, 90.0 - row * (180.0 / self.rows)], axis=1)
+        latitude = 90.0 - row * (180.0 / self.rows)
+        return np.stack([longitude, latitude], axis=1).astype(np.float64, copy=False)
 
     def corners(self, lonlat: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The four nodes around each point and their weights.

@@ -97,7 +97,8 @@ class Columns:
         columns = self.tidy(columns)
         if self.kind == "classification":
             rows = np.arange(len(columns))
-            return 1.0 - columns[rows, values[:, 0].astype(np.int64)][:, None]
+            right = columns[rows, values[:, 0].astype(np.int64)][:, None]
+            return np.asarray(1.0 - right, dtype=np.float64)
         if self.kind == "counts":
             return np.abs(columns - np.log1p(values))
         guess = self.decode(columns)

@@ -247,10 +247,10 @@ class Kriging:
         n = len(vectors)
         if n <= self.exact:
             return generator.permutation(n)[: self.tuned_on]
-        from scipy.spatial import cKDTree
+        from scipy.spatial import KDTree
 
         seeds = generator.permutation(n)[: self.tuned_on // 14]
-        near = cKDTree(vectors).query(vectors[seeds], k=14)[1]
+        near = KDTree(vectors).query(vectors[seeds], k=14)[1]
         return np.unique(near)
 
     def __call__(self, inputs: Inputs) -> Matrix:
@@ -294,9 +294,9 @@ class Kriging:
 
     @cached_property
     def _tree(self) -> Any:
-        from scipy.spatial import cKDTree
+        from scipy.spatial import KDTree
 
-        return cKDTree(self.state["vectors"])
+        return KDTree(self.state["vectors"])
 
     def _nearby(self, inputs: Inputs) -> Matrix:
         """Solve a small process for every place over its nearest labelled places."""

@@ -218,7 +218,7 @@ class Boosting:
 
     def gains(self) -> NDArray[np.float64]:
         """Share of the gain that each number of the view brought, (d,)."""
-        gain = sum(tree.feature_importance("gain") for tree in self.trees)[:-4]
+        gain = np.sum([tree.feature_importance("gain") for tree in self.trees], axis=0)[:-4]
         return gain / max(gain.sum(), 1e-12)
 
     def arrays(self) -> dict[str, NDArray]:
@@ -250,9 +250,9 @@ class Neighbours:
 
     @cached_property
     def _tree(self) -> Any:
-        from scipy.spatial import cKDTree
+        from scipy.spatial import KDTree
 
-        return cKDTree(self.state["vectors"])
+        return KDTree(self.state["vectors"])
 
     def __call__(self, inputs: Inputs) -> Matrix:
         """Predict (n, k)."""
@@ -276,5 +276,8 @@ def in_chunks(
     predict: Callable[[Inputs], Matrix], inputs: Inputs, size: int = 8192
 ) -> NDArray[np.float64]:
     """Apply `predict` to at most `size` places at a time."""
-    parts = [predict(inputs.take(slice(s, s + size))) for s in range(0, len(inputs), size)]
+    parts: list[NDArray[np.float64]] = [
+        np.asarray(predict(inputs.take(slice(s, s + size))), dtype=np.float64)
+        for s in range(0, len(inputs), size)
+    ]
     return np.concatenate(parts) if parts else np.empty((0, 1))

@@ -204,7 +204,8 @@ class World:
             return {"reconstruct": error, "contrast": contrast_weight * contrast}
 
         train(
-            field, optimiser, loss_at, steps=steps, title="Training world", folder=folder, every=100,
+            field, optimiser, loss_at, steps=steps, title="Training world", folder=folder,
+            every=100,
             fingerprint=f"world {LEVELS} {steps} {batch} {contrasted} {contrast_weight} {seed}",
             report=report,
         )  # fmt: skip
@@ -325,9 +326,9 @@ def _finish(cls: type[World], field: Any, kept: tuple[NDArray[np.bool_], ...]) -
     )
     first, second = field.trunk[0], field.trunk[2]
     heads = [field.reconstruct, field.place]
-    last = tuple(
+    weight, bias = (
         np.concatenate([getattr(h, part).detach().numpy() for h in heads])
         for part in ("weight", "bias")
     )
     layers = tuple((m.weight.detach().numpy(), m.bias.detach().numpy()) for m in (first, second))
-    return replace(cls(codes, kept, (*layers, last)))
+    return replace(cls(codes, kept, (*layers, (weight, bias))))

@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,8 +173,8 @@ BY_NAME = {layer.name: layer for layer in LAYERS}
 
 def centres() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Latitudes (3600) and longitudes (7200) of the cell centres, degrees."""
-    latitude = 90.0 - (np.arange(ROWS) + 0.5) * CELL_DEG
-    longitude = -180.0 + (np.arange(COLUMNS) + 0.5) * CELL_DEG
+    latitude = 90.0 - (np.arange(ROWS, dtype=np.float64) + 0.5) * CELL_DEG
+    longitude = -180.0 + (np.arange(COLUMNS, dtype=np.float64) + 0.5) * CELL_DEG
     return latitude, longitude
 
 
@@ -218,7 +219,7 @@ def _grid(package: str, inside: str, missing: float) -> NDArray[np.float32]:
     return values
 
 
-def _elevation() -> NDArray[np.float32]:
+def _elevation() -> NDArray[np.floating[Any]]:
     """ETOPO5 (5', nodes on whole multiples, longitude from 0) at the cell centres, bilinear."""
     import rasterio
 
@@ -235,13 +236,13 @@ def _elevation() -> NDArray[np.float32]:
     return top * (1 - fy) + bottom * fy
 
 
-def _night_lights() -> NDArray[np.float32]:
+def _night_lights() -> NDArray[np.floating[Any]]:
     """The warm part of the picture: the blue tint of its ground is not light."""
     picture = _picture("three-globe", "package/example/img/earth-night.jpg")
     return np.clip(1.6 * picture[..., 0] - 0.6 * picture[..., 2], 0, 255)
 
 
-def _city_lights() -> NDArray[np.float32]:
+def _city_lights() -> NDArray[np.floating[Any]]:
     picture = _picture(
         "marble-qt-data", "usr/share/marble/data/maps/earth/citylights/citylights.jpg"
     )
@@ -257,7 +258,7 @@ def _surface_kind() -> NDArray[np.uint8]:
     return kinds[::-1]
 
 
-def _share(kinds: tuple[int, ...]) -> NDArray[np.float32]:
+def _share(kinds: tuple[int, ...]) -> NDArray[np.floating[Any]]:
     """Share of each cell covered by `kinds`; 12 × 12 mask samples to 5 × 5 cells."""
     from PIL import Image
 
@@ -272,16 +273,18 @@ def _distance_km(targets: NDArray[np.float64], coarsen: int = 2) -> NDArray[np.f
     Distances are smooth, so they are found on every `coarsen`-th cell and interpolated between.
     """
     from scipy.ndimage import zoom
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    tree = cKDTree(unit_vectors(targets))
+    tree = KDTree(unit_vectors(targets))
     latitude = 90.0 - (np.arange(ROWS // coarsen) + 0.5) * CELL_DEG * coarsen
-    longitude = -180.0 + (np.arange(COLUMNS // coarsen) + 0.5) * CELL_DEG * coarsen
+    longitude = (
+        -180.0 + (np.arange(COLUMNS // coarsen, dtype=np.float64) + 0.5) * CELL_DEG * coarsen
+    )
     coarse = np.empty((len(latitude), len(longitude)), dtype=np.float32)
     for row, lat in enumerate(latitude):
-        points = np.stack([longitude, np.full_like(longitude, lat)], axis=1)
+        points = np.column_stack([longitude, np.full(len(longitude), lat)])
         coarse[row] = chord_to_km(tree.query(unit_vectors(points), workers=-1)[0])
-    return zoom(coarse, coarsen, order=1, grid_mode=True, mode="nearest")
+    return np.asarray(zoom(coarse, coarsen, order=1, grid_mode=True, mode="nearest"))
 
 
 def _coast_distance() -> NDArray[np.float32]:
@@ -296,7 +299,7 @@ def _coast_distance() -> NDArray[np.float32]:
     return np.where(sea, -distance, distance)
 
 
-def _line_length(graph: Callable[[], tuple]) -> NDArray[np.float32]:
+def _line_length(graph: Callable[[], tuple]) -> NDArray[np.floating[Any]]:
     """Length in km of a network in every cell, each edge cut into pieces of at most 2 km."""
     nodes, edges, length = graph()
     start, end = nodes[edges[:, 0]].astype(np.float64), nodes[edges[:, 1]].astype(np.float64)
@@ -307,9 +310,9 @@ def _line_length(graph: Callable[[], tuple]) -> NDArray[np.float32]:
     within = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     share = ((within + 0.5) / pieces[owner])[:, None]
     row, column = cell_of(start[owner] * (1 - share) + end[owner] * share)
-    return np.bincount(
-        row * COLUMNS + column, weights=length[owner] / pieces[owner], minlength=ROWS * COLUMNS
-    ).reshape(ROWS, COLUMNS)
+    each = np.asarray(length[owner] / pieces[owner], dtype=np.float64)
+    summed = np.bincount(row * COLUMNS + column, weights=each, minlength=ROWS * COLUMNS)
+    return np.asarray(summed, dtype=np.float64).reshape(ROWS, COLUMNS)
 
 
 def _people() -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ expected size, so that easy places get narrow intervals.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class DistanceConformal:
     @classmethod
     def fit(
         cls,
-        misfit: NDArray[np.float64],
+        misfit: NDArray[np.floating[Any]],
         distance_km: NDArray[np.float64],
         levels: tuple[float, ...],
     ) -> Self:

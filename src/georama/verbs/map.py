@@ -350,7 +350,7 @@ def paint(
         for start in range(0, height, rows):
             stop = min(start + rows, height)
             spots, inside = _cells(area, start, stop)
-            arrays = {
+            arrays: dict[str, NDArray] = {
                 name: np.full((stop - start) * width, np.nan, np.float32)
                 for name in writer.variables
                 if name != "applicable"
@@ -620,8 +620,8 @@ def _verdict(labels: Labels, fitted: Fitted, edge: float, level: float) -> str:
     }[metric]
     held = fitted.coverage["blocks"]
     text = (
-        f"On blocks of {edge:g}° that it had not seen, the map of {title_of(labels.names)} {said}; its "
-        f"{100 * level:.0f} % intervals held {100 * held:.0f} % of the truths there."
+        f"On blocks of {edge:g}° that it had not seen, the map of {title_of(labels.names)} {said}; "
+        f"its {100 * level:.0f} % intervals held {100 * held:.0f} % of the truths there."
     )
     if fitted.predictor.chosen != "georama":
         text += (
@@ -680,11 +680,12 @@ def _external(
         )
     if columns.kind == "classification":
         codes = {name: k for k, name in enumerate(columns.classes)}
-        values = truth[labels.names[0]].astype(str).map(codes).to_numpy(np.float64)[:, None]
+        known = truth[labels.names[0]].astype(str).map(codes)
+        values = np.asarray(known, dtype=np.float64)[:, None]
     else:
-        values = truth[list(labels.names)].to_numpy(np.float64)
+        values = np.asarray(truth[list(labels.names)], dtype=np.float64)
     good = np.isfinite(values).all(axis=1)
-    truth, values = truth[good].reset_index(drop=True), values[good]
+    truth, values = truth.iloc[np.flatnonzero(good)].reset_index(drop=True), values[good]
     said = predict_places(predictor, encoder, truth, level)
     name = Path(source).name if isinstance(source, str | Path) else "given places"
     row: dict[str, Any] = {"name": name, "n": len(truth)}
@@ -701,6 +702,7 @@ def _external(
     on = said["applicable"]
     row["note"] = f"{100 * on.mean():.0f} % of these places are applicable"
     if columns.kind == "regression" and 10 < on.sum() < len(on):
+        inside = (values >= said["lower"]) & (values <= said["upper"])
         row["note"] += f", there the coverage is {100 * coverage(inside[on]):.0f} %"
     return [row]
 
