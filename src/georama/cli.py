@@ -179,6 +179,14 @@ def fetch(
 
 
 @data_app.command()
+def build(debug: Debug = False) -> None:
+    """Build the world stack out of the kit, to train with; nothing else needs it."""
+    from georama.verbs.data import build
+
+    print(build())
+
+
+@data_app.command()
 def table(
     name: Annotated[str | None, typer.Argument(help="A labelled set; none lists them.")] = None,
     out: Annotated[Path | None, typer.Option(help="By default NAME.csv.")] = None,
