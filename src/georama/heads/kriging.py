@@ -3,9 +3,10 @@
 The covariance of two places is a sum: a smooth and a rough Matérn term in their distance on the
 globe, a Matérn term in the distance of their embeddings, and a linear term in the embeddings.
 Amplitudes, ranges and noise maximise the marginal likelihood (Rasmussen and Williams 2006,
-equation 2.30) with a weak pull towards their starting values. Up to `exact` places it is exact;
-beyond that every place is predicted from its nearest labelled places around a linear mean
-(the nearest-neighbour Gaussian process of Datta et al. 2016, arXiv 1406.7343).
+equation 2.30) with a weak pull towards their starting values. Up to `exact` places it is exact.
+Beyond that kriging predicts every place from its nearest labelled places (the nearest-neighbour
+Gaussian process of Datta et al. 2016, arXiv 1406.7343), and `Process` solves the whole covariance
+for places spread evenly and kriges what that leaves.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from georama.encoders.location import workers
-from georama.heads.learners import Inputs, Linear, Matrix
+from georama.heads.learners import Inputs, Matrix
+from georama.sampling.splits import thin
 
 COMPONENTS = 64
 PRIOR = 0.02
@@ -33,6 +35,17 @@ def _squared(a: Matrix, b: Matrix) -> Matrix:
     distance += (a * a).sum(1)[:, None]
     distance += (b * b).sum(1)[None]
     return np.maximum(distance, 0, out=distance)
+
+
+def _apart(a: Matrix, b: Matrix) -> Matrix:
+    """Squared distances (n, m) of positions, by differences.
+
+    Products of nearly equal unit vectors lose everything below two kilometres in single precision.
+    """
+    total = np.square(np.subtract.outer(a[:, 0], b[:, 0]))
+    for axis in range(1, a.shape[1]):
+        total += np.square(np.subtract.outer(a[:, axis], b[:, axis]))
+    return total
 
 
 def _smooth(squared: Matrix, reach: float, *, slope: bool = False) -> tuple[Matrix, Matrix | None]:
@@ -80,16 +93,18 @@ class Kriging:
         exact: Up to so many places the process is solved exactly.
         near: Neighbours of a place beyond that.
         tuned_on: Places on which the parameters are fitted.
+        leave_out: Keep the leave-one-out residuals of the labelled places, `state["left_out"]`.
         log_parameters: Fitted, or None; kept when refitted, so that folds share them.
     """
 
     name: str = "kriging"
     view: str = ""
     positioned: bool = True
-    exact: int = 3000
+    exact: int = 2000
     near: int = 48
     tuned_on: int = 500
     seed: int = 0
+    leave_out: bool = False
     log_parameters: NDArray[np.float64] | None = None
     state: dict[str, NDArray] = field(default_factory=dict, repr=False)
 
@@ -121,7 +136,8 @@ class Kriging:
                 out.append(a[term.reads] @ b[term.reads].T)
             else:
                 if term.reads not in squared:
-                    squared[term.reads] = _squared(a[term.reads], b[term.reads])
+                    measure = _apart if term.reads == "position" else _squared
+                    squared[term.reads] = measure(a[term.reads], b[term.reads])
                 out.append(squared[term.reads])
         return out
 
@@ -213,17 +229,8 @@ class Kriging:
         )
         state["span"] = self.state.get("span", np.array([max(span, 1e-6)]))
         base = np.zeros_like(target, dtype=np.float64)
-        if len(inputs) > self.exact:
-            if self.view:
-                mean = Linear("mean", self.view, curved=True).fit(inputs, target)
-                base = mean(inputs)
-                state |= {f"mean.{key}": value for key, value in mean.arrays().items()}
-            else:
-                base = base + target.mean(0)
-                state["mean.constant"] = target.mean(0)
-        else:
-            base = base + target.mean(0)
-            state["mean.constant"] = target.mean(0)
+        base += target.mean(0)
+        state["mean.constant"] = target.mean(0)
         spread = np.maximum((target - base).std(0), 1e-9)
         rest = (target - base) / spread
         state |= {"spread": spread, "vectors": vectors, "rest": rest}
@@ -238,7 +245,12 @@ class Kriging:
             wide = {name: side.astype(np.float64) for name, side in sides.items()}
             matrix = fitted._covariance(fitted._distances(wide, wide), log)
             matrix[np.diag_indices_from(matrix)] += np.exp(log[-1]) + 1e-6
-            state["solved"] = cho_solve(cho_factor(matrix, overwrite_a=True), rest)
+            factor = cho_factor(matrix, overwrite_a=True)
+            state["solved"] = cho_solve(factor, rest)
+            if self.leave_out:
+                # Equation 5.12 of Rasmussen and Williams.
+                inverse = np.diag(cho_solve(factor, np.eye(len(inputs))))
+                state["left_out"] = state["solved"] / inverse[:, None] * spread
         return replace(fitted, log_parameters=log)
 
     def _sample(self, vectors: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -262,16 +274,6 @@ class Kriging:
             parts = list(pool.map(lambda s: compute(inputs.take(slice(s, s + size))), starts))
         return np.concatenate(parts) if parts else np.empty((0, self.state["rest"].shape[1]))
 
-    def _mean(self, inputs: Inputs) -> Matrix:
-        if "mean.constant" in self.state:
-            return np.broadcast_to(
-                self.state["mean.constant"], (len(inputs), self.state["rest"].shape[1])
-            )
-        linear = Linear("mean", self.view, curved=True)
-        return linear.restore(
-            {k: self.state[f"mean.{k}"] for k in ("weight", "bias", "low", "high")}
-        )(inputs)
-
     def _exactly(self, inputs: Inputs) -> Matrix:
         known = {"position": self._single["vectors"], "features": self._single["features"]}
         sides = {
@@ -279,7 +281,10 @@ class Kriging:
             "features": self._features(inputs, self.state),
         }
         covariance = self._covariance(self._distances(sides, known), self._log)
-        return self._mean(inputs) + (covariance @ self._single["solved"]) * self.state["spread"]
+        return (
+            self.state["mean.constant"]
+            + (covariance @ self._single["solved"]) * self.state["spread"]
+        )
 
     @property
     def _log(self) -> NDArray[np.float64]:
@@ -310,7 +315,7 @@ class Kriging:
         cross = self._stacked(inputs.vectors[:, None], own, position, features)[:, 0]
         weight = np.linalg.solve(among, cross[..., None])[..., 0]
         rest = np.einsum("nm,nmk->nk", weight, self.state["rest"][rows])
-        return self._mean(inputs) + rest * self.state["spread"]
+        return self.state["mean.constant"] + rest * self.state["spread"]
 
     def _stacked(
         self, position_a: Matrix, features_a: Matrix, position_b: Matrix, features_b: Matrix
@@ -320,6 +325,9 @@ class Kriging:
         inner: dict[str, Matrix] = {}
         squared: dict[str, Matrix] = {}
         for name, (a, b) in sides.items():
+            if name == "position":
+                squared[name] = ((a[:, :, None] - b[:, None]) ** 2).sum(3)
+                continue
             inner[name] = a @ b.transpose(0, 2, 1)
             lengths = (a * a).sum(2)[:, :, None] + (b * b).sum(2)[:, None, :]
             squared[name] = np.maximum(lengths - 2 * inner[name], 0)
@@ -337,3 +345,57 @@ class Kriging:
         """A copy with this state."""
         state = dict(arrays)
         return replace(self, log_parameters=state.pop("log_parameters"), state=state)
+
+
+@dataclass(frozen=True, eq=False)
+class Process:
+    """A process over position and surroundings for any number of places.
+
+    Attributes:
+        name: Of the learner.
+        view: The description it reads.
+        core: Solves the whole covariance for at most `core.exact` places, spread evenly.
+        local: Kriges what the core leaves, where there are more places than that.
+        most: Places that enter; a sample of larger tables.
+    """
+
+    name: str = "process"
+    view: str = "embedding"
+    most: int = 200_000
+    core: Kriging = field(default=Kriging("core", view="embedding", leave_out=True), repr=False)
+    local: Kriging = field(default=Kriging("local"), repr=False)
+
+    def fit(self, inputs: Inputs, target: Matrix) -> Self:
+        """Fit the core, then the local rest."""
+        if len(inputs) <= self.core.exact:
+            return replace(self, core=self.core.fit(inputs, target), local=Kriging("local"))
+        if len(inputs) > self.most:
+            rows = thin(inputs.lonlat, self.most)
+            inputs, target = inputs.take(rows), target[rows]
+        rows = thin(inputs.lonlat, self.core.exact)
+        core = self.core.fit(inputs.take(rows), target[rows])
+        rest = target - core(inputs)
+        # The core has seen its own places; only leave-one-out residuals are honest there.
+        rest[rows] = core.state["left_out"]
+        return replace(self, core=core, local=self.local.fit(inputs, rest))
+
+    def __call__(self, inputs: Inputs) -> Matrix:
+        """Predict (n, k)."""
+        said = self.core(inputs)
+        return said + self.local(inputs) if self.local.state else said
+
+    def arrays(self) -> dict[str, NDArray]:
+        """State of the core and of the local rest."""
+        parts = {f"core.{key}": value for key, value in self.core.arrays().items()}
+        if self.local.state:
+            parts |= {f"local.{key}": value for key, value in self.local.arrays().items()}
+        return parts
+
+    def restore(self, arrays: dict[str, NDArray]) -> Self:
+        """A copy with this state."""
+        own: dict[str, dict[str, NDArray]] = {"core": {}, "local": {}}
+        for key, value in arrays.items():
+            part, _, rest = key.partition(".")
+            own[part][rest] = value
+        local = self.local.restore(own["local"]) if own["local"] else self.local
+        return replace(self, core=self.core.restore(own["core"]), local=local)

@@ -205,9 +205,12 @@ class Boosting:
             trees.append(lightgbm.train({**settings, "learning_rate": 0.1}, data, rounds))
         else:
             settings["objective"] = "l1" if self.absolute else "l2"
+            # Many columns share the time that one would take, with larger steps.
+            rounds = max(60, self.rounds // int(np.ceil(target.shape[1] / 2)))
+            settings["learning_rate"] = min(0.15, self.rate * self.rounds / rounds)
             for k in range(target.shape[1]):
                 data.set_label(target[:, k])
-                trees.append(lightgbm.train(settings, data, self.rounds))
+                trees.append(lightgbm.train(settings, data, rounds))
         return replace(self, trees=tuple(trees))
 
     def __call__(self, inputs: Inputs) -> Matrix:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from georama.errors import DataError
 from georama.geodesy import nearest_km
 from georama.heads.columns import LOWER_IS_BETTER, METRICS, Columns, scores
-from georama.heads.kriging import Kriging
+from georama.heads.kriging import Kriging, Process
 from georama.heads.learners import Boosting, Inputs, Learner, Linear, Matrix, Neighbours
 from georama.progress import progress
 from georama.sampling.splits import SCHEMES, partition
@@ -118,7 +118,8 @@ def _convex(guess: Matrix, target: Matrix) -> NDArray[np.float64]:
     right = np.concatenate([wanted, np.full(count, pull / count), [firm]])
     weights = nnls(matrix, right)[0]
     weights[weights < 0.02] = 0.0
-    return weights / weights.sum()
+    # Where no part explains anything, all are equally good.
+    return weights / weights.sum() if weights.any() else np.full(count, 1 / count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,8 +258,10 @@ class Predictor:
         )  # fmt: skip
 
 
-_LEARNERS: dict[str, Any] = {c.__name__: c for c in (Linear, Boosting, Kriging, Neighbours)}
-_STATE = {"state", "trees", "log_parameters"}
+_LEARNERS: dict[str, Any] = {
+    c.__name__: c for c in (Linear, Boosting, Kriging, Process, Neighbours)
+}
+_STATE = {"state", "trees", "log_parameters", "core", "local"}
 
 
 def _settings(learner: Any) -> dict[str, Any]:
@@ -325,7 +328,7 @@ def parts_for(columns: Columns, count: int) -> list[Learner]:
     classes = columns.kind == "classification"
     parts: list[Learner] = [
         Linear("linear", "embedding", curved=True),
-        Kriging("process", view="embedding"),
+        Process(),
         Kriging("analogue", view="embedding", positioned=False),
         Kriging("kriging"),
         Neighbours(),
@@ -412,7 +415,7 @@ def fit(
 
 def _share_parameters(learner: Learner, inputs: Inputs, target: Matrix) -> Learner:
     """Tune a process once; its folds share the parameters, of which there are nine at most."""
-    return learner.fit(inputs, target) if isinstance(learner, Kriging) else learner
+    return learner.fit(inputs, target) if isinstance(learner, Kriging | Process) else learner
 
 
 def _hold_out(

@@ -3,11 +3,12 @@
 georama authors, 2026; it starts from SatCLIP (Klemmer et al. 2023, arXiv 2311.17179) and
 Instant-NGP's feature grids (Müller et al. 2022, arXiv 2201.05989). The route: a ladder of sphere
 grids holds learned codes (`encoders.spheregrid`), the codes around a point are interpolated and
-decoded by a small network into its embedding. The first part of an embedding reconstructs the
-layers of the world stack in nested neighbourhoods of 11 to 1,430 km (`encoders.surroundings`),
-expressed in their principal components, so that distances between embeddings are distances between
-surroundings; the second part is contrasted with a view of the same surroundings in which random
-layers are hidden (`objectives.contrastive`), as SatCLIP contrasts places with images.
+decoded by a small network into its embedding. Two objectives train it: the embedding reconstructs
+the layers of the world stack in nested neighbourhoods of 11 to 1,430 km (`encoders.surroundings`),
+and a projection of the last hidden layer is contrasted with a view of the same surroundings in
+which random layers are hidden (`objectives.contrastive`), as SatCLIP contrasts places with images.
+Every number of an embedding has a name, such as "height@22km": trees and people read it better
+than rotated components, and distances between embeddings are distances between surroundings.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ CARD = Card(
     family="location encoders",
     reads=("lonlat",),
     needs=("lonlat",),
-    gives=f"{RECONSTRUCTED + CONTRASTED} numbers a place",
+    gives="348 named numbers a place, each in standard deviations",
     kept="SatCLIP's contrast of a place with what is seen there, symmetric cross-entropy, learned "
     "temperature",
     left_out="The location side is a ladder of feature grids instead of spherical harmonics with a "
@@ -77,6 +78,11 @@ class World:
     def width(self) -> int:
         """Numbers a point."""
         return len(self.layers[-1][1])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What each number of an embedding says, for example "height@22km"."""
+        return tuple(self.card.training.get("columns", ()))
 
     def __call__(self, lonlat: NDArray[np.float64]) -> NDArray[np.float32]:
         """Encode degrees (n, 2) to (n, width)."""
@@ -147,7 +153,7 @@ class World:
         steps: int = 4000,
         batch: int = 12288,
         contrasted: int = 2048,
-        contrast_weight: float = 0.02,
+        weights: tuple[float, float] = (1.0, 0.02),
         seed: int = 0,
         report: Callable[[str], None] | None = None,
     ) -> World:
@@ -159,7 +165,7 @@ class World:
             steps: Optimiser steps.
             batch: Places a step: 60 % on land, 15 % where people live, 25 % anywhere.
             contrasted: How many of them enter the contrast.
-            contrast_weight: Of the contrastive loss beside the reconstruction.
+            weights: Of the reconstruction and of the contrast.
             seed: Of initial values and batches.
             report: Called with a line of losses every 100 steps.
         """
@@ -201,15 +207,21 @@ class World:
             error = (field.reconstruct(hidden) - wanted).square().sum(1).mean() / len(basis.mean)
             some = slice(0, contrasted)
             contrast = field.contrast(hidden[some], torch.from_numpy(seen[some]), generator)
-            return {"reconstruct": error, "contrast": contrast_weight * contrast}
+            return {"reconstruct": weights[0] * error, "contrast": weights[1] * contrast}
 
-        train(
+        history = train(
             field, optimiser, loss_at, steps=steps, title="Training world", folder=folder,
             every=100,
-            fingerprint=f"world {LEVELS} {steps} {batch} {contrasted} {contrast_weight} {seed}",
+            fingerprint=f"world {LEVELS} {steps} {batch} {contrasted} {weights[1]} {seed}",
             report=report,
         )  # fmt: skip
-        return _finish(cls, field, kept)
+        training = {
+            "steps": steps, "places_a_step": batch, "contrasted": contrasted, "seed": seed,
+            "weights": {"reconstruct": weights[0], "contrast": weights[1]},
+            "levels": [list(level) for level in LEVELS], "history": history[-1],
+            "columns": surroundings.names,
+        }  # fmt: skip
+        return _finish(cls, field, kept, basis.axes, training)
 
 
 def _kept(surroundings: Surroundings, level: int, grid: SphereGrid) -> NDArray[np.bool_]:
@@ -318,17 +330,23 @@ def _field(torch: Any, nodes: list[int], groups: NDArray[np.int64], described: i
     return Field()
 
 
-def _finish(cls: type[World], field: Any, kept: tuple[NDArray[np.bool_], ...]) -> World:
-    """Round the codes, join the two heads into one last layer."""
+def _finish(
+    cls: type[World],
+    field: Any,
+    kept: tuple[NDArray[np.bool_], ...],
+    axes: NDArray[np.float32],
+    training: dict[str, Any],
+) -> World:
+    """Round the codes, and turn components back into named numbers within the last layer."""
     codes = tuple(
         np.rint(np.tanh(table.detach().numpy()) * QUANTISED).astype(np.int8)
         for table in field.codes
     )
-    first, second = field.trunk[0], field.trunk[2]
-    heads = [field.reconstruct, field.place]
-    weight, bias = (
-        np.concatenate([getattr(h, part).detach().numpy() for h in heads])
-        for part in ("weight", "bias")
+    weight = axes @ field.reconstruct.weight.detach().numpy()
+    bias = axes @ field.reconstruct.bias.detach().numpy()
+    layers = tuple(
+        (m.weight.detach().numpy(), m.bias.detach().numpy())
+        for m in (field.trunk[0], field.trunk[2])
     )
-    layers = tuple((m.weight.detach().numpy(), m.bias.detach().numpy()) for m in (first, second))
-    return replace(cls(codes, kept, (*layers, (weight, bias))))
+    card = replace(CARD, training=training)
+    return cls(codes, kept, (*layers, (weight, bias)), card)

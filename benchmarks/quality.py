@@ -1,0 +1,240 @@
+"""How good the main job is: real labels, held-out places, every baseline beside it.
+
+    python benchmarks/quality.py [--only NAME …] [--out docs/quality.md] [--shared FOLDER]
+
+Every task is fitted on training places and scored on places that had no part in it: whole unseen
+blocks, unless the task says otherwise. Labels that the world stack contains nearly as they are
+(elevation for elevation) are marked: for them a good score shows that the encoder remembers, not
+that it generalises.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from georama.encoders.location import encode_places
+from georama.heads.columns import METRICS, Columns, scores
+from georama.heads.kriging import Kriging
+from georama.heads.learners import Inputs, Learner, Linear, Neighbours
+from georama.heads.predictor import fit
+from georama.places import lonlat as centres_of
+from georama.sampling.splits import blocks
+from georama.sources.labels import labelled
+from georama.sources.natural_earth import continent_of
+from georama.sources.targets import label_column
+from georama.trust.conformal import coverage
+from georama.verbs.embed import find_encoder
+
+
+@dataclass(frozen=True)
+class Task:
+    """One label, how it is split and what was wanted of it.
+
+    Attributes:
+        source: Name of the labelled set.
+        target: Column, or columns separated by commas.
+        split: "random", "blocks" with `edge`, or "americas" (trained on the rest of the world).
+        edge: Of the blocks in degrees.
+        most: Training places at the most.
+        tested: Test places at the most.
+    """
+
+    source: str
+    target: str
+    split: str = "blocks"
+    edge: float = 10.0
+    most: int = 6000
+    tested: int = 4000
+    kind: str | None = None
+    period: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is called in the table and by --only."""
+        target = "shares" if "," in self.target else self.target
+        how = f"{self.edge:g}° blocks" if self.split == "blocks" else self.split
+        return f"{self.source} {target}, {how}"
+
+
+def _tasks() -> list[Task]:
+    climate = [
+        Task("pvcz", target, split, most=2000, tested=2000)
+        for split in ("random", "blocks", "americas")
+        for target in ("temperature", "humidity", "irradiance", "wind")
+    ]
+    mosaiks = [
+        Task(f"mosaiks_{name}", "", edge=4.0)
+        for name in ("elevation", "forest_cover", "population", "nightlights")
+    ]
+    shares = ",".join(
+        ("higher_managerial", "lower_managerial", "intermediate", "small_employers",
+         "lower_supervisory", "semi_routine", "routine", "never_worked", "students")
+    )  # fmt: skip
+    return [
+        *climate,
+        *mosaiks,
+        Task("climate_stations", "mean_temperature_c", edge=20.0),
+        Task("climate_stations", "mean_precipitation_mm", edge=20.0),
+        Task("climate_classes", "koppen", edge=4.0, kind="classification"),
+        Task("california_housing", "median_house_value", edge=0.25),
+        Task("london_nssec", shares, edge=0.03, kind="shares"),
+        Task("crop_calendar", "s1_sos_doy", edge=5.0, kind="circular", period=365),
+        Task("crop_calendar", "s2_sos_doy", edge=5.0, kind="circular", period=365),
+        Task("species_occurrences", "species_id", edge=0.25, kind="classification"),
+        Task("settlement_population", "", edge=4.0),
+        Task("country_of", "", edge=2.0, kind="classification"),
+        Task("timezone_of", "", edge=2.0, kind="classification"),
+        Task("sacramento", "", edge=0.05),
+        Task("pm10", "", edge=1.0),
+    ]
+
+
+def split_of(
+    task: Task, spots: NDArray[np.float64], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of training and of test places."""
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(spots))
+    if task.split == "random":
+        cut = min(task.most, round(0.75 * len(spots)))
+        return order[:cut], order[cut : cut + task.tested]
+    if task.split == "americas":
+        test = np.isin(continent_of(spots), ("North America", "South America"))
+    else:
+        group = blocks(spots, task.edge)
+        chosen = generator.permutation(group.max() + 1)
+        share = 0.5 if task.source == "pvcz" else 0.25
+        test = np.isin(group, chosen[: max(1, round(share * len(chosen)))])
+    return order[~test[order]][: task.most], order[test[order]][: task.tested]
+
+
+def run(task: Task, encoder_name: str, seed: int, shared: Path | None) -> dict[str, Any]:
+    """Fit and score one task: ours, and every baseline trained on the same places."""
+    started = time.perf_counter()
+    # Forty thousand places are enough to draw from; embedding all of pvcz would only take time.
+    table = labelled(task.source, n=40_000, seed=seed, folder=shared)
+    target = task.target or table.attrs["target"]
+    labels = label_column(table, target, kind=task.kind, period=task.period)
+    spots = centres_of(labels.places)
+    train, test = split_of(task, spots, seed)
+    columns = Columns.of(labels)
+    encoder = find_encoder(encoder_name)
+    views = {name: find_encoder(name) for name in ("lonlat", "wrap", "sh10", "geoclip")}
+
+    def look(rows: NDArray[np.int64]) -> Inputs:
+        places = labels.places.iloc[rows]
+        seen = {name: view(spots[rows]) for name, view in views.items()}
+        return Inputs(spots[rows], {"embedding": encode_places(encoder, places), **seen})
+
+    known, hidden = look(train), look(test)
+    fitted = fit(known, labels.values[train], columns, encoder=encoder.name, seed=seed)
+    fit_seconds = time.perf_counter() - started
+    said = fitted.predictor(hidden)
+    truth = labels.values[test]
+    guess = fitted.predictor.blend(
+        {part.name: part(hidden) for part in fitted.predictor.parts}, said["distance_km"]
+    )
+    result: dict[str, Any] = {
+        "task": task.name,
+        "kind": columns.kind,
+        "metric": METRICS[columns.kind],
+        "leaks": table.attrs.get("leaks", []),
+        "train": len(train),
+        "test": len(test),
+        "seconds": round(fit_seconds, 1),
+        "chosen": fitted.predictor.chosen,
+        "models": {"georama": scores(columns, truth, guess)},
+        "weights": dict(
+            zip(
+                fitted.predictor.blend.names, fitted.predictor.blend.weights.T.tolist(), strict=True
+            )
+        ),
+    }
+    if columns.kind == "classification":
+        probability = columns.tidy(guess)[np.arange(len(test)), truth[:, 0].astype(int)]
+        held = probability >= 1 - fitted.predictor.conformal(said["distance_km"], 0.9)[:, 0]
+        result["coverage"] = coverage(held)
+        result["set_size"] = float(said["set_size"].mean())
+    elif columns.kind == "circular":
+        reach = fitted.predictor.conformal(said["distance_km"], 0.9)
+        from georama.heads.predictor import expected_error
+
+        reach = reach * expected_error(fitted.predictor.difficulty, hidden)
+        result["coverage"] = coverage(columns.misfit(truth, guess) <= reach)
+    else:
+        inside = (truth >= said["lower"]) & (truth <= said["upper"])
+        result["coverage"] = coverage(inside)
+        result["by_continent"] = {
+            str(name): [int((at := continent_of(spots[test]) == name).sum()), coverage(inside[at])]
+            for name in np.unique(continent_of(spots[test]))
+        }
+    encoded = columns.encode(labels.values[train])
+    rivals: list[Learner] = [
+        *(Linear(name, name) for name in views),
+        Kriging("kriging"),
+        Neighbours(),
+    ]
+    for rival in rivals:
+        predicted = rival.fit(known, encoded)(hidden)
+        result["models"][rival.name] = scores(columns, truth, predicted)
+    return result
+
+
+def table_of(results: list[dict[str, Any]]) -> str:
+    """The results as a Markdown table; the best of each row in bold."""
+    names = ["georama", "lonlat", "wrap", "sh10", "kriging", "5 nearest", "geoclip"]
+    head = ["task", "train", "score", *names, "coverage", "chosen"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for one in results:
+        metric = one["metric"]
+        values = [one["models"].get(name, {}).get(metric, float("nan")) for name in names]
+        best = np.nanmin(values) if metric == "mae" else np.nanmax(values)
+        shown = [f"**{v:.3f}**" if v == best else f"{v:.3f}" for v in values]
+        star = " (in the stack)" if one["leaks"] else ""
+        row = [one["task"] + star, str(one["train"]), metric, *shown]
+        lines.append(f"| {' | '.join(row)} | {one['coverage']:.3f} | {one['chosen']} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the tasks and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--model", default="world")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shared", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=None)
+    given = parser.parse_args()
+    results = []
+    for task in _tasks():
+        if given.only and not any(word in task.name for word in given.only):
+            continue
+        one = run(task, given.model, given.seed, given.shared)
+        results.append(one)
+        metric = one["metric"]
+        figures = {n: round(v[metric], 3) for n, v in one["models"].items()}
+        print(
+            one["task"],
+            metric,
+            figures,
+            f"coverage {one['coverage']:.3f}",
+            f"{one['seconds']} s",
+            flush=True,
+        )  # noqa: T201, E501
+        if given.out:
+            given.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    print(table_of(results))  # noqa: T201
+    if given.out:
+        given.out.write_text(table_of(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
