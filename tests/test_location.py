@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -39,6 +40,20 @@ def test_siren_is_its_formula():
     for i, factor in ((0, 30.0), (1, 1.0)):
         x = np.sin(factor * (x @ net.weights[i].T + net.biases[i]))
     np.testing.assert_allclose(net(lonlat), x @ net.weights[2].T + net.biases[2], atol=1e-12)
+
+
+@pytest.mark.parametrize("convention", ["standard", "closed-form", "analytic"])
+def test_rows_of_a_grid_equal_their_points(convention):
+    net = dataclasses.replace(siren(precision="float64"), convention=convention)
+    lon, lat = np.linspace(-180, 180, 30), np.array([-90, -33.3, 0.05, 90])
+    grid = np.stack(np.meshgrid(lon, lat), 2).reshape(-1, 2)
+    alone = np.concatenate([net(point[None]) for point in grid])
+    np.testing.assert_allclose(net(grid), alone, atol=1e-11)
+    shuffled = np.random.default_rng(0).permutation(len(grid))
+    np.testing.assert_allclose(net(grid[shuffled]), alone[shuffled], atol=1e-11)
+    rows = net(grid).reshape(4, 30, -1)
+    np.testing.assert_array_equal(rows[:, 0], rows[:, -1])
+    np.testing.assert_array_equal(rows[[0, 3]], np.repeat(rows[[0, 3], :1], 30, axis=1))
 
 
 def test_float32_network_is_close_to_float64():

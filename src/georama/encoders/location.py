@@ -32,6 +32,8 @@ Floats = NDArray[np.floating]
 CHUNK = 4096
 # Widths above this make the workspace of a chunk outgrow the last-level cache.
 WIDE_CHUNK = 1024
+# Summing a parallel costs as much as one point, so that a few points on it already repay it.
+POINTS_A_PARALLEL = 4
 
 
 class LocationEncoder(Protocol):
@@ -348,6 +350,50 @@ def _column(values: Any, dtype: Any) -> Floats:
     return np.ascontiguousarray(values, dtype=dtype).reshape(-1, 1)
 
 
+class _Parallels:
+    """The first layer of a SIREN for points that share latitudes.
+
+    A harmonic is a factor of the latitude times one of the longitude, so that on one parallel
+    L * L products a number of the layer become 2 L - 1.
+    """
+
+    def __init__(self, weight: Floats, convention: Convention) -> None:
+        self.degrees = degrees = round(weight.shape[1] ** 0.5)
+        self.constants = tables(degrees, convention)
+        l = np.arange(degrees)  # noqa: E741
+        self.cosines = [l[m:] ** 2 + l[m:] + m for m in range(degrees)]
+        self.weights = [
+            (np.ascontiguousarray(weight[:, rows]), np.ascontiguousarray(weight[:, rows - 2 * m]))
+            for m, rows in enumerate(self.cosines)
+        ]
+
+    def first_layer(
+        self,
+        lon: NDArray[np.float64],
+        lats: NDArray[np.float64],
+        which: NDArray[np.intp],
+        out: Floats,
+    ) -> Floats:
+        """Write weight @ basis of the points (lon[i], lats[which[i]]) into `out`, (rows, n)."""
+        last = self.degrees - 1
+        meridian = np.stack([np.zeros_like(lats), lats], axis=1)
+        basis = np.empty((self.degrees**2, len(lats)), out.dtype)
+        fill_columns(meridian, *self.constants, basis)
+        summed = np.empty((len(lats), len(out), 2 * last + 1), out.dtype)
+        for m, (cosine, sine) in enumerate(self.weights):
+            factor = basis[self.cosines[m]]
+            summed[:, :, last - m] = (sine @ factor).T
+            summed[:, :, last + m] = (cosine @ factor).T
+        # Both names of the antimeridian must come out alike to the last bit.
+        angle = np.arange(1, last + 1)[:, None] * np.radians(np.where(lon == -180.0, 180.0, lon))
+        turns = np.concatenate([np.sin(angle)[::-1], np.ones((1, len(lon))), np.cos(angle)])
+        turns = turns.astype(out.dtype)
+        for row in range(len(lats)):
+            some = np.flatnonzero(which == row)
+            out[:, some] = summed[row] @ turns[:, some]
+        return out
+
+
 @dataclass(frozen=True, eq=False)
 class Siren:
     """Spherical harmonics through a sinusoidal network, as in SatCLIP (arXiv 2311.17179).
@@ -401,10 +447,16 @@ class Siren:
             for w, b, f in zip(self.weights, self.biases, factors, strict=True)
         ]
         object.__setattr__(self, "_layers", layers)
+        object.__setattr__(self, "_parallels", _Parallels(layers[0][0], self.convention))
 
     def __call__(self, lonlat: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Encode (n, 2) degrees to (n, width)."""
+        """Encode (n, 2) degrees to (n, width).
+
+        Where many points of a chunk share a latitude, as in the rows of a grid, the first layer is
+        summed over the degrees once a latitude, which more than halves the time.
+        """
         layers: list[tuple[Floats, Floats]] = self._layers  # type: ignore[attr-defined]
+        parallels: _Parallels = self._parallels  # type: ignore[attr-defined]
         constants = tables(self.degrees, self.convention)
         dtype = layers[0][0].dtype
 
@@ -414,13 +466,17 @@ class Siren:
 
             def encode(part: NDArray[np.float64], out: Floats) -> None:
                 k = len(part)
-                fill_columns(part, *constants, basis)
-                x = basis[:, :k]
-                for (weight, bias), room in zip(layers, hidden, strict=True):
+                lats, which = np.unique(part[:, 1], return_inverse=True)
+                if len(lats) * POINTS_A_PARALLEL <= k:
+                    x = parallels.first_layer(part[:, 0], lats, which, hidden[0][:, :k])
+                else:
+                    fill_columns(part, *constants, basis)
+                    x = np.matmul(layers[0][0], basis[:, :k], out=hidden[0][:, :k])
+                x += layers[0][1]
+                for (weight, bias), room in zip(layers[1:], hidden[1:], strict=True):
+                    np.sin(x, out=x)
                     x = np.matmul(weight, x, out=room[:, :k])
                     x += bias
-                    if room is not hidden[-1]:
-                        np.sin(x, out=x)
                 out[:] = x.T
 
             return encode
