@@ -228,10 +228,10 @@ def main() -> None:
             f"coverage {one['coverage']:.3f}",
             f"{one['seconds']} s",
             flush=True,
-        )  # noqa: T201, E501
+        )
         if given.out:
             given.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-    print(table_of(results))  # noqa: T201
+    print(table_of(results))
     if given.out:
         given.out.write_text(table_of(results), encoding="utf-8")
 

@@ -196,10 +196,10 @@ class World:
             lonlat = places.draw(batch, generator)
             corners = []
             for grid, number in zip(grids, numbers, strict=True):
-                nodes, weights = grid.corners(lonlat)
+                nodes, near = grid.corners(lonlat)
                 nodes = number[nodes]
-                weights[nodes < 0] = 0
-                corners.append((torch.from_numpy(np.maximum(nodes, 0)), torch.from_numpy(weights)))
+                near[nodes < 0] = 0
+                corners.append((torch.from_numpy(np.maximum(nodes, 0)), torch.from_numpy(near)))
             seen = basis.standardise(surroundings.describe(lonlat))
             noise = 1.0 if step > steps // 3 else 0.0
             hidden = field.hidden(corners, noise)

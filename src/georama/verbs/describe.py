@@ -130,7 +130,9 @@ def _flat(value: Any) -> str:
                 parts.append(f"{name} ({text})" if nested else f"{name} {text}")
             return ", ".join(parts)
         case list() | tuple():
-            return ", ".join(_flat(inner) for inner in value)
+            # The columns of an embedding are hundreds of names: --json has them all.
+            words = [f"({_flat(v)})" if isinstance(v, list | tuple) else _flat(v) for v in value]
+            return listing(words, most=12)
         case float():
             return f"{value:.4g}"
         case _:

@@ -40,10 +40,9 @@ def train_world(out: Path, *, steps: int, seed: int) -> World:
         licence="Apache-2.0; credits of the data in the kit's ATTRIBUTION.md",
         training={
             "command": f"python -m georama.weights --steps {steps} --seed {seed}",
-            "seed": seed,
-            "steps": steps,
             "minutes": round((time.perf_counter() - start) / 60),
             "machine": f"{platform.machine()}, Python {platform.python_version()}",
+            **world.card.training,
         },
     )
     world = replace(world, card=card)
