@@ -89,11 +89,14 @@ class Applicability:
 
 def _nearest(points: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float64]:
     """Distance (n,) from each row to the nearest of the known rows, as products of blocks."""
+    # Rows far from zero lose their small differences in single-precision products.
+    middle = known.mean(0)
+    known = known - middle
     lengths = (known * known).sum(1)
     turned = np.ascontiguousarray(known.T)
 
     def part(start: int) -> NDArray[np.float32]:
-        block = points[start : start + 4096]
+        block = points[start : start + 4096] - middle
         squared = lengths - 2 * (block @ turned)
         return np.maximum(squared.min(1) + (block * block).sum(1), 0)
 
