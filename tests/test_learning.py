@@ -1,0 +1,141 @@
+"""The training loop: a killed run ends where an unbroken one does."""
+
+import numpy as np
+import pytest
+import torch
+
+from georama.errors import DataError
+from georama.learning import train
+
+STEPS = 23
+
+
+class Killed(BaseException):
+    """What a test throws to end a run in the middle."""
+
+
+def start(seed=0):
+    torch.manual_seed(seed)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    optimiser = torch.optim.Adam(
+        [
+            {"params": module[0].parameters(), "lr": 0.02},
+            {"params": module[2].parameters(), "lr": 0.005},
+        ]
+    )
+    return module, optimiser
+
+
+def losses(module, killed_at=None):
+    """A batch of a step depends on its number alone."""
+
+    def loss_at(step):
+        if step == killed_at:
+            raise Killed
+        x = torch.randn(16, 3, generator=torch.Generator().manual_seed(step))
+        error = (module(x)[:, 0] - x[:, 0] * x[:, 1]).square().mean()
+        size = 1e-3 * sum(p.square().sum() for p in module.parameters())
+        return {"error": error, "size": size}
+
+    return loss_at
+
+
+def run(folder=None, killed_at=None, seed=0, **settings):
+    module, optimiser = start(seed)
+    options = {"steps": STEPS, "warmup": 5, "folder": folder, "every": 5, "fingerprint": "a"}
+    history = train(module, optimiser, losses(module, killed_at), **{**options, **settings})
+    return module, history
+
+
+def weights(module):
+    return torch.cat([p.detach().ravel() for p in module.parameters()])
+
+
+@pytest.mark.parametrize("kills", [(12,), (4,), (20, 21), (7, 13, 22)])
+def test_a_killed_run_resumes_to_the_parameters_of_an_unbroken_one(tmp_path, kills):
+    unbroken, whole = run()
+    for killed_at in kills:
+        with pytest.raises(Killed):
+            run(tmp_path, killed_at)
+    # Another seed: the first values must not matter once there is a checkpoint.
+    resumed, history = run(tmp_path, seed=0 if kills == (4,) else 99)
+    torch.testing.assert_close(weights(resumed), weights(unbroken), rtol=0, atol=0)
+    assert [entry["step"] for entry in history] == [5, 10, 15, 20, 23]
+    for ours, theirs in zip(history, whole, strict=True):
+        assert ours["error"] == pytest.approx(theirs["error"], rel=1e-6)
+        assert ours["size"] == pytest.approx(theirs["size"], rel=1e-6)
+
+
+def test_a_finished_run_is_not_trained_on(tmp_path):
+    done, _ = run(tmp_path)
+    again, history = run(tmp_path, killed_at=0, seed=5)
+    torch.testing.assert_close(weights(again), weights(done), rtol=0, atol=0)
+    assert history[-1]["step"] == STEPS
+
+
+def test_the_checkpoint_of_another_request_is_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(DataError, match=r"checkpoint\.pt belongs to a run with other settings"):
+        run(tmp_path, fingerprint="b")
+
+
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_unfinished_checkpoint_is_left(tmp_path):
+    run(tmp_path / "new" / "folder")
+    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["checkpoint.pt"]
+
+
+def test_the_loss_falls_and_is_the_mean_over_the_steps_of_an_entry():
+    module, optimiser = start()
+    seen = []
+    inner = losses(module)
+
+    def loss_at(step):
+        found = inner(step)
+        seen.append(float(found["error"].detach()))
+        return found
+
+    history = train(module, optimiser, loss_at, steps=120, warmup=5, every=50)
+    assert [entry["step"] for entry in history] == [50, 100, 120]
+    means = [np.mean(seen[:50]), np.mean(seen[50:100]), np.mean(seen[100:])]
+    assert [entry["error"] for entry in history] == pytest.approx(means)
+    assert history[-1]["error"] < history[0]["error"]
+
+
+def test_the_rate_rises_falls_and_keeps_the_ratio_of_the_groups():
+    module, optimiser = start()
+    rates = []
+    inner = losses(module)
+
+    def loss_at(step):
+        rates.append([group["lr"] for group in optimiser.param_groups])
+        return inner(step)
+
+    train(module, optimiser, loss_at, steps=200, warmup=20, floor=0.01)
+    rates = np.array(rates)
+    assert rates[0, 0] < 0.1 * rates[:, 0].max()
+    assert 10 <= rates[:, 0].argmax() <= 30
+    assert rates[-1, 0] == pytest.approx(0.01 * 0.02, rel=0.05)
+    np.testing.assert_allclose(rates[:, 0], 4 * rates[:, 1])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step():
+    module, optimiser = start()
+
+    def loss_at(step):
+        return {"error": module(torch.ones(1, 3)).sum() * (float("nan") if step == 3 else 1.0)}
+
+    with pytest.raises(DataError, match="step 3 is not finite"):
+        train(module, optimiser, loss_at, steps=10)
+
+
+def test_reports_name_every_loss():
+    said = []
+    run(report=said.append)
+    assert len(said) == 5
+    assert all("error" in line and "size" in line for line in said)
