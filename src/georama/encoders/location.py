@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -367,19 +368,19 @@ class _Parallels:
             for m, rows in enumerate(self.cosines)
         ]
 
-    def first_layer(
-        self,
-        lon: NDArray[np.float64],
-        lats: NDArray[np.float64],
-        which: NDArray[np.intp],
-        out: Floats,
-    ) -> Floats:
-        """Write weight @ basis of the points (lon[i], lats[which[i]]) into `out`, (rows, n)."""
+    def first_layer(self, lonlat: NDArray[np.float64], starts: list[int], out: Floats) -> Floats:
+        """Write weight @ basis of the points into `out`, (rows, n).
+
+        Args:
+            lonlat: Degrees (n, 2), sorted by latitude.
+            starts: Where each latitude begins.
+            out: Gets the first layer, bias not added.
+        """
         last = self.degrees - 1
-        meridian = np.stack([np.zeros_like(lats), lats], axis=1)
-        basis = np.empty((self.degrees**2, len(lats)), out.dtype)
+        lon, meridian = lonlat[:, 0], lonlat[starts] * (0.0, 1.0)
+        basis = np.empty((self.degrees**2, len(starts)), out.dtype)
         fill_columns(meridian, *self.constants, basis)
-        summed = np.empty((len(lats), len(out), 2 * last + 1), out.dtype)
+        summed = np.empty((len(starts), len(out), 2 * last + 1), out.dtype)
         for m, (cosine, sine) in enumerate(self.weights):
             factor = basis[self.cosines[m]]
             summed[:, :, last - m] = (sine @ factor).T
@@ -388,9 +389,8 @@ class _Parallels:
         angle = np.arange(1, last + 1)[:, None] * np.radians(np.where(lon == -180.0, 180.0, lon))
         turns = np.concatenate([np.sin(angle)[::-1], np.ones((1, len(lon))), np.cos(angle)])
         turns = turns.astype(out.dtype)
-        for row in range(len(lats)):
-            some = np.flatnonzero(which == row)
-            out[:, some] = summed[row] @ turns[:, some]
+        for row, (start, stop) in enumerate(pairwise([*starts, len(lon)])):
+            np.matmul(summed[row], turns[:, start:stop], out=out[:, start:stop])
         return out
 
 
@@ -466,9 +466,11 @@ class Siren:
 
             def encode(part: NDArray[np.float64], out: Floats) -> None:
                 k = len(part)
-                lats, which = np.unique(part[:, 1], return_inverse=True)
-                if len(lats) * POINTS_A_PARALLEL <= k:
-                    x = parallels.first_layer(part[:, 0], lats, which, hidden[0][:, :k])
+                order = np.argsort(part[:, 1], kind="stable")
+                lats = part[order, 1]
+                starts = [0, *(np.flatnonzero(lats[1:] != lats[:-1]) + 1)]
+                if by_latitude := len(starts) * POINTS_A_PARALLEL <= k:
+                    x = parallels.first_layer(part[order], starts, hidden[0][:, :k])
                 else:
                     fill_columns(part, *constants, basis)
                     x = np.matmul(layers[0][0], basis[:, :k], out=hidden[0][:, :k])
@@ -477,7 +479,10 @@ class Siren:
                     np.sin(x, out=x)
                     x = np.matmul(weight, x, out=room[:, :k])
                     x += bias
-                out[:] = x.T
+                if by_latitude:
+                    out[order] = x.T
+                else:
+                    out[:] = x.T
 
             return encode
 
