@@ -129,7 +129,7 @@ def test_places_a_hundred_metres_apart_are_told_apart(exact):
     metre = 1 / 111_195
     lonlat = np.stack([25 + 200 * metre * np.arange(40), np.full(40, 1.0)], axis=1)
     known = Inputs(lonlat, {})
-    between = Inputs(lonlat[:-1] + (100 * metre, 0.0), {})
+    between = Inputs(lonlat[:-1] + np.array([100 * metre, 0.0]), {})
     target = np.sin(np.arange(40) / 2)[:, None]
     span = 8000 / 6.371e6
     log = np.array([0.0, np.log(span / 4), -2.0, np.log(span / 20), -8.0])
