@@ -166,7 +166,6 @@ def test_a_prediction_lies_within_its_bounds(columns, value, reach):
     assert (prediction <= upper + 1e-12).all()
 
 
-@pytest.mark.xfail(reason="bounds of counts are not cut as the counts are", strict=True)
 @pytest.mark.parametrize("value", [-0.5, 20.0], ids=["below zero", "above twice the highest"])
 def test_a_predicted_count_lies_within_its_bounds(value):
     guess = np.array([[value]])

@@ -217,7 +217,6 @@ def test_plots_of_a_kilometre_wide_farm_can_be_mapped():
     assert np.isfinite(found.predictor(inputs)["prediction"]).all()
 
 
-@pytest.mark.xfail(reason="one block makes one fold, which has nothing to train on", strict=True)
 def test_plots_of_one_small_field_can_be_mapped():
     inputs, values = small_field()
     found = fit(inputs, values, Columns("regression", ("t",), low=0.0, high=20.0), folds=3)

@@ -40,9 +40,10 @@ def step(lonlat: NDArray[np.float64], bearing_deg: float, km: float) -> NDArray[
     angle, bearing = km / EARTH_RADIUS_KM, np.radians(bearing_deg)
     sine = np.sin(latitude) * np.cos(angle) + np.cos(latitude) * np.sin(angle) * np.cos(bearing)
     sine = np.clip(sine, -1.0, 1.0)
+    # This form of the turn is exact at the poles, where every bearing is another meridian.
     turn = np.arctan2(
-        np.sin(bearing) * np.sin(angle) * np.cos(latitude),
-        np.cos(angle) - np.sin(latitude) * sine,
+        np.sin(bearing) * np.sin(angle),
+        np.cos(angle) * np.cos(latitude) - np.sin(latitude) * np.sin(angle) * np.cos(bearing),
     )
     east = (np.degrees(longitude + turn) + 180.0) % 360.0 - 180.0
     return np.stack([east, np.degrees(np.arcsin(sine))], axis=1)

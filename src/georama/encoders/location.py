@@ -129,7 +129,7 @@ _blas_users: list[Any] = []
 
 
 @contextmanager
-def _one_thread_blas() -> Iterator[None]:
+def one_thread_blas() -> Iterator[None]:
     """Keep BLAS to one thread: chunks are the unit of parallel work, not rows of a product.
 
     The first one in sets the limit and the last one out lifts it, so that encoders may run at the
@@ -186,7 +186,7 @@ def stream(
                 return
             encode(lonlat[start : start + chunk], out[start : start + chunk])
 
-    with _one_thread_blas():
+    with one_thread_blas():
         if threads == 1:
             work()
         else:

@@ -68,7 +68,9 @@ class Columns:
         return np.asarray(values, dtype=np.float64)
 
     def tidy(self, columns: Matrix) -> Matrix:
-        """Columns as they must be: probabilities and shares positive with sum 1."""
+        """Columns as they must be: probabilities and shares with sum 1, counts within reach."""
+        if self.kind == "counts":
+            return np.clip(columns, 0.0, np.log1p(2.0 * self.high))
         if self.kind in ("classification", "shares"):
             positive = np.maximum(columns, 1e-6)
             return positive / positive.sum(1, keepdims=True)
@@ -83,7 +85,7 @@ class Columns:
         if self.kind == "classification":
             return columns.argmax(1)[:, None].astype(np.float64)
         if self.kind == "counts":
-            return np.expm1(np.clip(columns, 0.0, np.log1p(2.0 * self.high)))
+            return np.expm1(columns)
         if self.kind == "regression" and self.low >= 0:
             return np.maximum(columns, 0.0)
         return columns
@@ -110,7 +112,8 @@ class Columns:
     def bounds(self, columns: Matrix, reach: Matrix) -> tuple[Matrix, Matrix]:
         """Lower and upper ends (n, j) of intervals that reach (n, j) to both sides."""
         if self.kind == "counts":
-            return np.maximum(np.expm1(columns - reach), 0.0), np.expm1(columns + reach)
+            middle = self.tidy(columns)
+            return np.maximum(np.expm1(middle - reach), 0.0), np.expm1(middle + reach)
         guess = self.decode(columns)
         if self.kind == "shares":
             return np.maximum(guess - reach, 0.0), np.minimum(guess + reach, 1.0)

@@ -362,18 +362,19 @@ class Process:
     name: str = "process"
     view: str = "embedding"
     most: int = 200_000
-    core: Kriging = field(default=Kriging("core", view="embedding", leave_out=True), repr=False)
+    core: Kriging = field(default=Kriging("core", view="embedding"), repr=False)
     local: Kriging = field(default=Kriging("local"), repr=False)
 
     def fit(self, inputs: Inputs, target: Matrix) -> Self:
         """Fit the core, then the local rest."""
         if len(inputs) <= self.core.exact:
-            return replace(self, core=self.core.fit(inputs, target), local=Kriging("local"))
+            core = replace(self.core, leave_out=False).fit(inputs, target)
+            return replace(self, core=core, local=Kriging("local"))
         if len(inputs) > self.most:
             rows = thin(inputs.lonlat, self.most)
             inputs, target = inputs.take(rows), target[rows]
         rows = thin(inputs.lonlat, self.core.exact)
-        core = self.core.fit(inputs.take(rows), target[rows])
+        core = replace(self.core, leave_out=True).fit(inputs.take(rows), target[rows])
         rest = target - core(inputs)
         # The core has seen its own places; only leave-one-out residuals are honest there.
         rest[rows] = core.state["left_out"]

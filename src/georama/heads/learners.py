@@ -158,6 +158,8 @@ class Boosting:
         classes: Whether the columns are classes, of which each place has one.
         absolute: Fit medians (absolute error) in place of means.
         rounds: Trees a column.
+        most: Places that enter; a sample of larger tables.
+        threads: 0 for all processors; 1 where the caller already works in parallel.
     """
 
     name: str = "boosting"
@@ -169,6 +171,7 @@ class Boosting:
     rate: float = 0.06
     seed: int = 0
     most: int = 60_000
+    threads: int = 0
     trees: tuple[Any, ...] = field(default=(), repr=False)
 
     def _columns(self, inputs: Inputs) -> NDArray[np.float32]:
@@ -187,7 +190,8 @@ class Boosting:
             inputs, target = inputs.take(rows), target[rows]
         columns = self._columns(inputs)
         settings = {
-            "verbosity": -1, "seed": self.seed, "deterministic": True, "num_threads": workers(),
+            "verbosity": -1, "seed": self.seed, "deterministic": True,
+            "num_threads": self.threads or workers(),
             "force_row_wise": True, "learning_rate": self.rate,
             "num_leaves": self.leaves if len(inputs) < 20_000 else 2 * self.leaves + 1,
             "min_data_in_leaf": int(np.clip(len(inputs) // 50, 3, 20)),
@@ -216,7 +220,10 @@ class Boosting:
     def __call__(self, inputs: Inputs) -> Matrix:
         """Predict (n, k)."""
         columns = self._columns(inputs)
-        out = [np.asarray(tree.predict(columns, num_threads=workers())) for tree in self.trees]
+        out = [
+            np.asarray(tree.predict(columns, num_threads=self.threads or workers()))
+            for tree in self.trees
+        ]
         return out[0] if out[0].ndim == 2 else np.stack(out, axis=1)
 
     def gains(self) -> NDArray[np.float64]:

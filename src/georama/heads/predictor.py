@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from georama.encoders.location import one_thread_blas, workers
 from georama.errors import DataError
 from georama.geodesy import nearest_km
 from georama.heads.columns import LOWER_IS_BETTER, METRICS, Columns, scores
@@ -370,7 +372,10 @@ def fit(
     parts = parts_for(columns, len(inputs))
     others = [Linear(view, view) for view in inputs.views if view != "embedding"]
     folds = folds if len(inputs) <= LARGE else 3
-    learners = [_share_parameters(learner, inputs, target) for learner in (*parts, *others)]
+    with one_thread_blas(), ThreadPoolExecutor(workers()) as pool:
+        learners = list(
+            pool.map(lambda learner: _share_parameters(learner, inputs, target), (*parts, *others))
+        )
     held, block_fold = _hold_out(learners, inputs, target, folds, seed)
 
     names = [part.name for part in parts]
@@ -422,30 +427,35 @@ def _hold_out(
     learners: Sequence[Learner], inputs: Inputs, target: Matrix, folds: int, seed: int
 ) -> tuple[list[Held], NDArray[np.int64]]:
     """Predict every place (of large tables: a sample) under each partition."""
-    held, block_fold = [], np.zeros(len(inputs), dtype=np.int64)
-    with progress("Checking on held-out places", len(SCHEMES) * folds * len(learners)) as advance:
-        for scheme in SCHEMES:
-            fold = partition(scheme, inputs.lonlat, folds=folds, seed=seed)
-            if scheme == "blocks":
-                block_fold = fold
-            pieces = [
-                _one_fold(learners, inputs, target, train, test, advance)
-                for train, test in _folds(fold, seed)
-            ]
-            rows = np.concatenate([piece[0] for piece in pieces])
-            held.append(
-                Held(
-                    scheme,
-                    rows,
-                    fold[rows],
-                    np.concatenate([piece[1] for piece in pieces]),
-                    {
-                        learner.name: np.concatenate([piece[2][k] for piece in pieces])
-                        for k, learner in enumerate(learners)
-                    },
-                )
-            )
-    return held, block_fold
+    partitions = {
+        scheme: partition(scheme, inputs.lonlat, folds=folds, seed=seed) for scheme in SCHEMES
+    }
+    jobs = [
+        (scheme, train, test)
+        for scheme, fold in partitions.items()
+        for train, test in _folds(fold, seed)
+    ]
+    # Folds are the unit of parallel work: two threads on one small matrix mostly wait.
+    alone = [replace(x, threads=1) if isinstance(x, Boosting) else x for x in learners]
+    with (
+        progress("Checking on held-out places", len(jobs) * len(learners)) as advance,
+        one_thread_blas(),
+        ThreadPoolExecutor(workers()) as pool,
+    ):
+        done = list(
+            pool.map(lambda job: _one_fold(alone, inputs, target, job[1], job[2], advance), jobs)
+        )
+    held = []
+    for scheme, fold in partitions.items():
+        pieces = [piece for piece, job in zip(done, jobs, strict=True) if job[0] == scheme]
+        rows = np.concatenate([piece[0] for piece in pieces])
+        predicted = {
+            learner.name: np.concatenate([piece[2][k] for piece in pieces])
+            for k, learner in enumerate(learners)
+        }
+        distance = np.concatenate([piece[1] for piece in pieces])
+        held.append(Held(scheme, rows, fold[rows], distance, predicted))
+    return held, partitions["blocks"]
 
 
 def _folds(

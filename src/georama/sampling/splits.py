@@ -78,7 +78,9 @@ def partition(
         return np.random.default_rng(seed).permutation(len(lonlat)) % min(folds, len(lonlat))
     if scheme == "blocks":
         groups = blocks(lonlat, block_edge(lonlat))
-        return deal(groups, min(folds, int(groups.max()) + 1), seed)
+        if groups.max() > 0:
+            return deal(groups, min(folds, int(groups.max()) + 1), seed)
+        # All places within the smallest block: compact regions are what is left to hold out.
     return regions(lonlat, min(folds, len(np.unique(lonlat, axis=0))), seed)
 
 
