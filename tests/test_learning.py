@@ -117,11 +117,11 @@ def test_the_rate_rises_falls_and_keeps_the_ratio_of_the_groups():
         return inner(step)
 
     train(module, optimiser, loss_at, steps=200, warmup=20, floor=0.01)
-    rates = np.array(rates)
-    assert rates[0, 0] < 0.1 * rates[:, 0].max()
-    assert 10 <= rates[:, 0].argmax() <= 30
-    assert rates[-1, 0] == pytest.approx(0.01 * 0.02, rel=0.05)
-    np.testing.assert_allclose(rates[:, 0], 4 * rates[:, 1])
+    taken = np.array(rates)
+    assert taken[0, 0] < 0.1 * taken[:, 0].max()
+    assert 10 <= taken[:, 0].argmax() <= 30
+    assert taken[-1, 0] == pytest.approx(0.01 * 0.02, rel=0.05)
+    np.testing.assert_allclose(taken[:, 0], 4 * taken[:, 1])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step():

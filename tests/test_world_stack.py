@@ -134,8 +134,9 @@ def test_pictures_are_resampled_to_the_grid(coarse, tmp_path, monkeypatch):
 def test_a_grid_of_another_size_is_refused(coarse, tmp_path, monkeypatch):
     path = tmp_path / "g.tif"
     with rasterio.open(
-        path, "w", driver="GTiff", width=4, height=2, count=1, dtype="int16"
-    ) as sink:
+        path, "w", driver="GTiff", width=4, height=2, count=1, dtype="int16",
+        transform=from_origin(-180, 90, 90, 90),
+    ) as sink:  # fmt: skip
         sink.write(np.ones((2, 4), np.int16), 1)
     monkeypatch.setattr(packaged, "member", lambda package, inside: path)
     with pytest.raises(DataError, match=r"wanted a grid of 180 x 360, g\.tif has \(2, 4\)"):
