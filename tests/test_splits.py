@@ -81,6 +81,12 @@ def test_deal_keeps_groups_whole_and_folds_even(numbers, folds, seed):
     assert load.max() - load.min() <= np.bincount(groups).max()
 
 
+def test_deal_weighs_groups_by_their_places():
+    groups = np.repeat(np.arange(7), [60, 20, 20, 10, 4, 3, 3])
+    for seed in range(5):
+        assert sorted(np.bincount(deal(groups, 2, seed))) == [60, 60]
+
+
 @given(places(), st.sampled_from(SCHEMES), st.integers(2, 6), seeds)
 @settings(max_examples=25, deadline=None)
 def test_a_partition_gives_every_place_a_fold_and_the_same_one_again(lonlat, scheme, folds, seed):
