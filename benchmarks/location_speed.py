@@ -110,7 +110,7 @@ def products_alone(n):
     basis = draw.normal(size=(DEGREES**2, CHUNK)).astype("f4")
 
     def call():
-        from georama.encoders.location import _one_thread_blas
+        from georama.encoders.location import one_thread_blas
 
         def work(chunks):
             rooms = [np.empty((len(w), CHUNK), "f4") for w in weights]
@@ -120,7 +120,7 @@ def products_alone(n):
                     x = np.matmul(weight, x, out=room)
 
         chunks = -(-n // CHUNK)
-        with _one_thread_blas(), ThreadPoolExecutor(workers()) as pool:
+        with one_thread_blas(), ThreadPoolExecutor(workers()) as pool:
             shares = [len(p) for p in np.array_split(np.arange(chunks), workers())]
             list(pool.map(work, shares))
 
