@@ -7,6 +7,7 @@ A quantity is one column, a count its logarithm, an angle or a day of the year a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,27 @@ class Columns:
             labels.period,
             float(labels.values.min()) if numeric else -np.inf,
             float(labels.values.max()) if numeric else np.inf,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; limits that do not exist are null."""
+        limits = {
+            k: v if np.isfinite(v) else None for k, v in (("low", self.low), ("high", self.high))
+        }
+        return {**vars(self), **limits}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """What `to_json` gave."""
+        low, high = values["low"], values["high"]
+        return cls(
+            **{
+                **values,
+                "names": tuple(values["names"]),
+                "classes": tuple(values["classes"]),
+                "low": -np.inf if low is None else low,
+                "high": np.inf if high is None else high,
+            }
         )
 
     @property
@@ -118,7 +140,8 @@ class Columns:
         if self.kind == "shares":
             return np.maximum(guess - reach, 0.0), np.minimum(guess + reach, 1.0)
         if self.kind == "circular":
-            reach = np.minimum(reach, self._period / 2)
+            # Just below half the circle: equal ends would read as certainty.
+            reach = np.minimum(reach, self._period / 2 * (1 - 1e-6))
             return (guess - reach) % self._period, (guess + reach) % self._period
         low = guess - reach
         return (np.maximum(low, 0.0) if self.kind == "regression" and self.low >= 0 else low), (

@@ -24,6 +24,8 @@ from georama.heads.learners import Inputs, Matrix
 from georama.sampling.splits import thin
 
 COMPONENTS = 64
+ZONAL = 20.0
+"""Each of the four zonal numbers weighs as much as so many of the view's."""
 PRIOR = 0.02
 """Weight of the pull of log-parameters towards their starting values."""
 
@@ -110,23 +112,29 @@ class Kriging:
 
     # ------------------------------------------------------------------ features and covariance
 
+    def _seen(self, inputs: Inputs) -> NDArray[np.float64]:
+        """The view and what latitude says, (n, d + 4)."""
+        return np.concatenate([inputs.views[self.view], inputs.zonal], axis=1, dtype=np.float64)
+
     def _features(self, inputs: Inputs, state: dict[str, NDArray]) -> NDArray[np.float32]:
         if not self.view:
             return np.empty((len(inputs), 0), dtype=np.float32)
-        z = np.clip((inputs.views[self.view] - state["mean"]) * state["scale"], -6, 6)
+        z = np.clip((self._seen(inputs) - state["mean"]) * state["scale"], -6, 6)
         return (z @ state["axes"]).astype(np.float32)
 
     def _standard(self, inputs: Inputs) -> dict[str, NDArray]:
-        """Mean, scale and principal axes of the view over the training places."""
+        """Mean, scale and principal axes of what is seen of the training places."""
         if not self.view:
             return {}
-        view = inputs.views[self.view].astype(np.float64)
-        mean, spread = view.mean(0), view.std(0)
+        seen = self._seen(inputs)
+        mean, spread = seen.mean(0), seen.std(0)
         scale = np.where(spread > 1e-6, 1.0 / np.maximum(spread, 1e-6), 0.0)
-        z = np.clip((view - mean) * scale, -6, 6)
+        weight = np.ones(seen.shape[1])
+        weight[-inputs.zonal.shape[1] :] = np.sqrt(ZONAL)
+        z = np.clip((seen - mean) * scale, -6, 6) * weight
         values, axes = np.linalg.eigh(z.T @ z)
-        axes = axes[:, np.argsort(-values)[:COMPONENTS]] / np.sqrt(view.shape[1])
-        return {"mean": mean, "scale": scale, "axes": axes}
+        axes = axes[:, np.argsort(-values)[:COMPONENTS]] * weight[:, None]
+        return {"mean": mean, "scale": scale, "axes": axes / np.sqrt(seen.shape[1])}
 
     def _distances(self, a: dict[str, Matrix], b: dict[str, Matrix]) -> list[Matrix]:
         squared: dict[str, Matrix] = {}

@@ -194,7 +194,7 @@ class Predictor:
             arrays |= {f"part.{k}.{key}": value for key, value in learner.arrays().items()}
         layout = {
             "georama_predictor": 1,
-            "columns": vars(self.columns),
+            "columns": self.columns.to_json(),
             "encoder": self.encoder,
             "chosen": self.chosen,
             "blend": list(self.blend.names),
@@ -253,7 +253,7 @@ class Predictor:
         blend = Blend(names, arrays["blend.log_km"], arrays["blend.weights"])
         return (
             cls(
-                Columns(**settings), layout["encoder"], tuple(learners), blend, layout["chosen"],
+                Columns.from_json(layout["columns"]), layout["encoder"], tuple(learners), blend, layout["chosen"],
                 conformal, difficulty, applicability, arrays["lonlat"],
             ),
             layout["card"],
@@ -329,7 +329,7 @@ def parts_for(columns: Columns, count: int) -> list[Learner]:
     """The learners of the blend for this kind of label."""
     classes = columns.kind == "classification"
     parts: list[Learner] = [
-        Linear("linear", "embedding", curved=True),
+        Linear("linear", "embedding", zonal=True),
         Process(),
         Kriging("analogue", view="embedding", positioned=False),
         Kriging("kriging"),

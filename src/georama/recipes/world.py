@@ -124,13 +124,21 @@ class World:
     @classmethod
     def load(cls, folder: Path | None = None) -> World:
         """Read a trained encoder; without a folder, the one that georama ships."""
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         folder = folder or Path(__file__).parents[1] / "weights" / "world"
         file = folder / "model.safetensors"
         if not file.exists():
             raise DataError(f"wanted trained weights, {file} does not exist", remedy="make weights")
-        tensors = load_file(file)
+        try:
+            tensors = load_file(file)
+            card = Card.from_json(folder / "card.json")
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"the trained encoder in {folder} is damaged ({error})",
+                remedy="install georama again, or make weights",
+            ) from None
         kept = tuple(
             np.unpackbits(tensors[f"kept.{k}"])[: len(SphereGrid(rows))].astype(bool)
             if f"kept.{k}" in tensors
@@ -142,7 +150,7 @@ class World:
             for k in range(3)
         )
         codes = tuple(tensors[f"codes.{k}"] for k in range(len(LEVELS)))
-        return cls(codes, kept, layers, Card.from_json(folder / "card.json"))
+        return cls(codes, kept, layers, card)
 
     @classmethod
     def fit(
@@ -212,7 +220,7 @@ class World:
         history = train(
             field, optimiser, loss_at, steps=steps, title="Training world", folder=folder,
             every=100,
-            fingerprint=f"world {LEVELS} {steps} {batch} {contrasted} {weights[1]} {seed}",
+            fingerprint=f"world {LEVELS} {steps} {batch} {contrasted} {weights} {seed}",
             report=report,
         )  # fmt: skip
         training = {

@@ -16,6 +16,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from georama.errors import UsageError
+
 KNOTS = 24
 FEWEST = 60
 """A quantile is taken over at least the weight of so many residuals."""
@@ -69,26 +71,29 @@ class DistanceConformal:
                     wanted = min(1.0, level * (1 + 1 / effective))
                     place = min(np.searchsorted(share, wanted), len(rank) - 1)
                     found[c, m, j] = misfit[rank[place], j]
-        # Sampling noise aside, nothing gets surer with distance.
-        found = np.maximum.accumulate(_smooth(found), axis=1)
-        return cls(knots, np.array(levels), found)
+        return cls(knots, np.array(levels), _rising(found))
 
     def __call__(self, distance_km: NDArray[np.float64], level: float) -> NDArray[np.float64]:
         """The quantile (n, j) at distances (n,) for a coverage; beyond the knots, the last one."""
         at = np.log(distance_km + 1e-3)
         index = int(np.argmin(np.abs(self.levels - level)))
+        if abs(self.levels[index] - level) > 1e-9:
+            raise UsageError(
+                f"intervals were fitted for the levels {', '.join(f'{x:g}' for x in self.levels)}, "
+                f"got {level:g}",
+                remedy="ask for one of them, or fit again with that level",
+            )
         table = self.quantiles[index]
         return np.stack(
             [np.interp(at, self.log_km, table[:, j]) for j in range(table.shape[1])], axis=1
         )
 
 
-def _smooth(found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of every knot with its two neighbours."""
-    if found.shape[1] < 3:
-        return found
-    padded = np.concatenate([found[:, :1], found, found[:, -1:]], axis=1)
-    return (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
+def _rising(found: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quantiles that do not fall with distance: sampling noise aside, nothing gets surer there."""
+    from sklearn.isotonic import isotonic_regression
+
+    return np.apply_along_axis(isotonic_regression, 1, found)
 
 
 def coverage(inside: NDArray[np.bool_]) -> float:

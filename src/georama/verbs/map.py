@@ -559,7 +559,10 @@ def _scores(
         }
         for name, rows in blocked.groupby("continent")
     }
-    widths = (checked["upper"] - checked["lower"]).groupby(checked["scheme"]).mean()
+    wide = checked["upper"] - checked["lower"]
+    if columns.kind == "circular":
+        wide %= columns.period
+    widths = wide.groupby(checked["scheme"]).mean()
     applicability = predictor.applicability
     return {
         "georama": __version__,
@@ -735,7 +738,7 @@ def _provenance(
         for name, value in given.items()
         if name
         in (
-            "target", "bbox", "region", "resolution", "kind", "unit", "model", "lon", "lat", "crs",
+            "target", "bbox", "region", "resolution", "kind", "unit", "model", "weights", "lon", "lat", "crs",
             "layer", "period", "split", "sea", "level", "seed",
         )
     }  # fmt: skip

@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from georama.errors import UsageError
 from georama.heads.predictor import Predictor
 from georama.verbs.embed import find_encoder
 from georama.verbs.map import Box, area_of, paint, read_other, shown, title_of, write_predictions
@@ -25,6 +22,7 @@ def predict(
     region: str | None = None,
     resolution: float | None = None,
     sea: bool | None = None,
+    weights: str | Path | None = None,
     level: float = 0.9,
 ) -> dict[str, Any]:
     """Predict with a saved model.
@@ -37,6 +35,7 @@ def predict(
         region: A country, a continent, or "world".
         resolution: Cell size in degrees.
         sea: Whether to map the sea too.
+        weights: Checkpoint of the encoder, where the map was made with one that has moved since.
         level: Share of truths that the intervals are to hold; one of the fitted levels.
 
     Returns:
@@ -47,11 +46,13 @@ def predict(
     from georama.products.provenance import provenance
 
     predictor, card = Predictor.load(Path(model))
-    if not np.isclose(predictor.conformal.levels, level).any():
-        levels = ", ".join(f"{value:g}" for value in predictor.conformal.levels)
-        raise UsageError(f"the model knows the levels {levels}, got {level:g}", remedy="use one")
+    predictor.conformal(
+        predictor.lonlat[:1, 0] * 0, level
+    )  # a level that was not fitted is told now
     made_before = card.get("provenance", {}).get("parameters", {})
-    encoder = find_encoder(made_before.get("model") or predictor.encoder)
+    encoder = find_encoder(
+        made_before.get("model") or predictor.encoder, weights or made_before.get("weights")
+    )
     unit = str(made_before.get("unit") or "")
     parameters = {"region": region, "bbox": bbox, "resolution": resolution, "level": level}
     read = [Path(at)] if isinstance(at, str | Path) else []
