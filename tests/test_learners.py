@@ -42,15 +42,15 @@ def test_inputs_take_rows_of_everything():
 
 
 @pytest.mark.parametrize(("n", "width"), [(80, 6), (25, 60)])
-@pytest.mark.parametrize("curved", [False, True])
-def test_linear_is_ridge_at_the_penalty_of_least_generalised_cross_validation(n, width, curved):
+@pytest.mark.parametrize("zonal", [False, True])
+def test_linear_is_ridge_at_the_penalty_of_least_generalised_cross_validation(n, width, zonal):
     inputs = places(n, width)
     target = labels(inputs)
     x = inputs.views["embedding"].astype(float)
-    if curved:
-        x = np.concatenate([x, inputs.vectors, inputs.vectors**2], axis=1)
+    if zonal:
+        x = np.concatenate([x, inputs.zonal], axis=1)
     z = (x - x.mean(0)) / x.std(0)
-    fitted = Linear("linear", "embedding", curved).fit(inputs, target)
+    fitted = Linear("linear", "embedding", zonal).fit(inputs, target)
     values = np.linalg.svd(z, compute_uv=False) ** 2
     for k in range(2):
         y, found = target[:, k], []
@@ -169,13 +169,13 @@ def test_neighbours_of_fewer_places_than_wanted():
     "learner",
     [
         Linear("linear", "embedding"),
-        Linear("linear", "embedding", curved=True),
+        Linear("linear", "embedding", zonal=True),
         boosted(),
         boosted(view=""),
         boosted(classes=True),
         Neighbours(),
     ],
-    ids=["linear", "curved", "boosting", "position", "classes", "neighbours"],
+    ids=["linear", "zonal", "boosting", "position", "classes", "neighbours"],
 )
 def test_saved_and_restored_it_predicts_the_same(learner):
     inputs, asked = places(), places(30, seed=9)

@@ -206,7 +206,6 @@ def test_a_split_of_ones_own_is_audited(at_places):
     assert leak["finding"]
 
 
-@pytest.mark.xfail(reason="ends of circular intervals are subtracted straight", strict=True)
 def test_circular_intervals_have_a_positive_width(tmp_path):
     draw = np.random.default_rng(0)
     table = NEAR.head(40).assign(doy=draw.normal(0, 8, 40) % 365)

@@ -101,7 +101,6 @@ def test_missing_weights_are_told(tmp_path):
         World.load(tmp_path)
 
 
-@pytest.mark.xfail(reason="the error of safetensors comes through", strict=True)
 def test_damaged_weights_are_told(tiny, tmp_path):
     tiny.save(tmp_path)
     file = tmp_path / "model.safetensors"

@@ -227,6 +227,10 @@ class Kriging:
         """Fit the parameters unless they are known, and solve for the labelled places."""
         from scipy.linalg import cho_factor, cho_solve
 
+        if not self.positioned and len(inputs) > self.exact:
+            # Without position there are no nearest places; spread ones stand for all.
+            rows = thin(inputs.lonlat, self.exact, self.seed)
+            inputs, target = inputs.take(rows), target[rows]
         vectors = inputs.vectors
         span = np.sqrt(((vectors - vectors.mean(0)) ** 2).sum(1).mean())
         state = self.state if self.log_parameters is not None else self._standard(inputs)

@@ -88,9 +88,19 @@ class Blend:
         rows, anchors = [], []
         for one in held:
             use = np.ones(len(one.rows), bool) if leave is None else one.fold != leave
-            guess = np.stack([one.predicted[name][use] for name in names])
-            rows.append(_convex(guess, target[one.rows[use]]))
-            anchors.append(float(np.median(np.log(one.distance_km + 1e-3))))
+            may = np.ones(len(names), bool)
+            if one.scheme == "far":
+                # Whole regions also have edges; only what is truly far shows who extrapolates.
+                # What follows position goes on with the trend of continents that it knows, which
+                # five held-out regions are too few to find out.
+                use &= one.distance_km >= np.median(one.distance_km)
+                may = np.array([name not in POSITIONAL for name in names])
+                may |= not may.any()
+            guess = np.stack([one.predicted[n][use] for n, m in zip(names, may, strict=True) if m])
+            weights = np.zeros(len(names))
+            weights[may] = _convex(guess, target[one.rows[use]])
+            rows.append(weights)
+            anchors.append(float(np.median(np.log(one.distance_km[use] + 1e-3))))
         log_km = np.maximum.accumulate(np.array(anchors) + 1e-6 * np.arange(len(anchors)))
         return cls(tuple(names), log_km, np.array(rows))
 
@@ -251,13 +261,18 @@ class Predictor:
         )
         names = tuple(layout["blend"])
         blend = Blend(names, arrays["blend.log_km"], arrays["blend.weights"])
-        return (
-            cls(
-                Columns.from_json(layout["columns"]), layout["encoder"], tuple(learners), blend, layout["chosen"],
-                conformal, difficulty, applicability, arrays["lonlat"],
-            ),
-            layout["card"],
-        )  # fmt: skip
+        predictor = cls(
+            Columns.from_json(layout["columns"]),
+            layout["encoder"],
+            tuple(learners),
+            blend,
+            layout["chosen"],
+            conformal,
+            difficulty,
+            applicability,
+            arrays["lonlat"],
+        )
+        return predictor, layout["card"]
 
 
 _LEARNERS: dict[str, Any] = {
@@ -325,7 +340,7 @@ class Fitted:
     gains: NDArray[np.float64] = field(repr=False)
 
 
-def parts_for(columns: Columns, count: int) -> list[Learner]:
+def parts_for(columns: Columns) -> list[Learner]:
     """The learners of the blend for this kind of label."""
     classes = columns.kind == "classification"
     parts: list[Learner] = [
@@ -337,11 +352,11 @@ def parts_for(columns: Columns, count: int) -> list[Learner]:
     ]
     if not classes or columns.width <= MOST_CLASSES_BOOSTED:
         parts.insert(1, Boosting(classes=classes))
-    if count > LARGE:
-        parts = [part for part in parts if part.name != "analogue"]
     return parts
 
 
+POSITIONAL = ("process", "kriging", "5 nearest")
+"""Parts that follow the position of their neighbours."""
 BASELINES = ("kriging", "5 nearest")
 """Parts that know nothing but position: they stand in the table as baselines too."""
 
@@ -369,7 +384,7 @@ def fit(
         folds: Of each partition.
     """
     target = columns.encode(values)
-    parts = parts_for(columns, len(inputs))
+    parts = parts_for(columns)
     others = [Linear(view, view) for view in inputs.views if view != "embedding"]
     folds = folds if len(inputs) <= LARGE else 3
     with one_thread_blas(), ThreadPoolExecutor(workers()) as pool:

@@ -738,8 +738,8 @@ def _provenance(
         for name, value in given.items()
         if name
         in (
-            "target", "bbox", "region", "resolution", "kind", "unit", "model", "weights", "lon", "lat", "crs",
-            "layer", "period", "split", "sea", "level", "seed",
+            "target", "bbox", "region", "resolution", "kind", "unit", "model", "weights", "lon",
+            "lat", "crs", "layer", "period", "split", "sea", "level", "seed",
         )
     }  # fmt: skip
     command = "georama map" if "georama" in Path(sys.argv[0]).name else "georama.map"
