@@ -9,7 +9,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from georama.geodesy import unit_vectors
-from georama.heads.kriging import Kriging, Process
+from georama.heads.kriging import ZONAL, Kriging, Process
 from georama.heads.learners import Inputs
 
 #            smooth: amplitude, reach;  rough: amplitude, reach;  noise (logarithms)
@@ -57,13 +57,11 @@ def test_it_predicts_what_scikit_learn_predicts_for_the_same_parameters():
 
 def brute(log, inputs, target, asked, positioned=True):
     """Prediction by the formula, in double precision, features included."""
-    x = inputs.views["embedding"].astype(float)
-    mean, spread = x.mean(0), x.std(0)
+    seen = [np.concatenate([i.views["embedding"], i.zonal], axis=1) for i in (inputs, asked)]
+    mean, spread = seen[0].mean(0), seen[0].std(0)
+    weight = np.r_[np.ones(seen[0].shape[1] - 4), np.full(4, np.sqrt(ZONAL))]
     parts = [unit_vectors(inputs.lonlat), unit_vectors(asked.lonlat)]
-    features = [
-        np.clip((i.views["embedding"] - mean) / spread, -6, 6) / np.sqrt(x.shape[1])
-        for i in (inputs, asked)
-    ]
+    features = [np.clip((x - mean) / spread, -6, 6) * weight / np.sqrt(x.shape[1]) for x in seen]
 
     def apart(a, b):
         return np.linalg.norm(a[:, None] - b[None], axis=2)
