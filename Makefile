@@ -55,9 +55,9 @@ check-full: check
 demo: $(STAMP)
 	$(BIN)/georama data fetch --group demo
 	$(BIN)/georama data table cities_temperature --out demo/cities.csv
-	$(BIN)/georama data table pvcz --out demo/pvcz.parquet
+	$(BIN)/georama data table pvcz --out demo/pvcz.csv
 	$(BIN)/georama map demo/cities.csv --target temperature --unit '°C' --region world \
-	  --resolution 0.25 --check demo/pvcz.parquet --out demo/temperature
+	  --resolution 0.25 --check demo/pvcz.csv --out demo/temperature
 
 # The world's layers come out of packages of three registries; apt only downloads here.
 weights: $(STAMP)
