@@ -24,7 +24,7 @@ from georama.encoders.location import encode_places
 from georama.heads.columns import METRICS, Columns, scores
 from georama.heads.kriging import Kriging
 from georama.heads.learners import Inputs, Learner, Linear, Neighbours
-from georama.heads.predictor import fit
+from georama.heads.predictor import expected_error, fit
 from georama.places import lonlat as centres_of
 from georama.sampling.splits import blocks
 from georama.sources.labels import labelled
@@ -142,8 +142,13 @@ def run(task: Task, encoder_name: str, seed: int, shared: Path | None) -> dict[s
     fit_seconds = time.perf_counter() - started
     said = fitted.predictor(hidden)
     truth = labels.values[test]
-    guess = fitted.predictor.blend(
-        {part.name: part(hidden) for part in fitted.predictor.parts}, said["distance_km"]
+    predictor = fitted.predictor
+    doubt = predictor.applicability.doubt(hidden)
+    guess = predictor.blend(
+        {part.name: part(hidden) for part in predictor.parts}, said["distance_km"], doubt
+    )
+    reach = predictor.conformal(said["distance_km"], doubt, 0.9) * expected_error(
+        predictor.difficulty, hidden
     )
     result: dict[str, Any] = {
         "task": task.name,
@@ -153,24 +158,18 @@ def run(task: Task, encoder_name: str, seed: int, shared: Path | None) -> dict[s
         "train": len(train),
         "test": len(test),
         "seconds": round(fit_seconds, 1),
-        "chosen": fitted.predictor.chosen,
+        "chosen": predictor.chosen,
+        "applicable": float(said["applicable"].mean()),
         "models": {"georama": scores(columns, truth, guess)},
         "weights": dict(
-            zip(
-                fitted.predictor.blend.names, fitted.predictor.blend.weights.T.tolist(), strict=True
-            )
+            zip(predictor.blend.names, predictor.blend.weights.T.tolist(), strict=True)
         ),
     }
     if columns.kind == "classification":
         probability = columns.tidy(guess)[np.arange(len(test)), truth[:, 0].astype(int)]
-        held = probability >= 1 - fitted.predictor.conformal(said["distance_km"], 0.9)[:, 0]
-        result["coverage"] = coverage(held)
+        result["coverage"] = coverage(probability >= 1 - reach[:, 0])
         result["set_size"] = float(said["set_size"].mean())
     elif columns.kind == "circular":
-        reach = fitted.predictor.conformal(said["distance_km"], 0.9)
-        from georama.heads.predictor import expected_error
-
-        reach = reach * expected_error(fitted.predictor.difficulty, hidden)
         result["coverage"] = coverage(columns.misfit(truth, guess) <= reach)
     else:
         inside = (truth >= said["lower"]) & (truth <= said["upper"])

@@ -15,7 +15,7 @@ from georama.heads.learners import Inputs
 #            smooth: amplitude, reach;  rough: amplitude, reach;  noise (logarithms)
 POSITION = np.array([0.0, np.log(0.1), -1.0, np.log(0.02), np.log(0.05)])
 #             features: amplitude, reach, linear amplitude
-BOTH = np.concatenate([POSITION[:4], [-0.5, 0.3, -2.0], POSITION[4:]])
+BOTH = np.concatenate([POSITION[:4], [-0.5, 0.3, -2.0, -1.5], POSITION[4:]])
 
 
 def places(n=60, seed=0, width=4):
@@ -55,6 +55,21 @@ def test_it_predicts_what_scikit_learn_predicts_for_the_same_parameters():
     np.testing.assert_allclose(fitted(asked) / target.std(0), expected / target.std(0), atol=2e-4)
 
 
+def test_its_deviation_is_that_of_scikit_learn():
+    inputs = places()
+    target = labels(inputs)[:, :1]
+    ours = Kriging("k", deviating=True).fit(inputs, target)
+    asked = places(40, seed=3)
+    model = peer(ours.log_parameters, inputs, target)
+    _, spread = model.predict(asked.vectors, return_std=True)
+    # Ours tells what a label will differ by, theirs the noiseless field.
+    noise = np.exp(ours.arrays()["log_parameters"][-1])
+    expected = np.sqrt((spread / target.std()) ** 2 + noise)
+    np.testing.assert_allclose(ours.deviation(asked), expected, rtol=1e-4)
+    with pytest.raises(RuntimeError, match="deviating"):
+        Kriging("k").fit(inputs, target).deviation(asked)
+
+
 def brute(log, inputs, target, asked, positioned=True):
     """Prediction by the formula, in double precision, features included."""
     seen = [np.concatenate([i.views["embedding"], i.zonal], axis=1) for i in (inputs, asked)]
@@ -76,7 +91,9 @@ def brute(log, inputs, target, asked, positioned=True):
             at = 4
         r = np.sqrt(3) * apart(features[i], features[j]) / np.exp(log[at + 1])
         total = total + np.exp(log[at]) * (1 + r) * np.exp(-r)
-        return total + np.exp(log[at + 2]) * features[i] @ features[j].T
+        total = total + np.exp(log[at + 2]) * features[i] @ features[j].T
+        trend = [(x[:, -4:] - mean[-4:]) / (2 * np.maximum(spread[-4:], 0.1)) for x in seen]
+        return total + np.exp(log[at + 3]) * trend[i] @ trend[j].T
 
     matrix = covariance(0, 0) + (np.exp(log[-1]) + 1e-6) * np.eye(len(inputs))
     z = (target - target.mean(0)) / target.std(0)

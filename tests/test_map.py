@@ -16,6 +16,7 @@ import rasterio
 
 from georama import cli
 from georama.errors import DataError, UsageError
+from georama.sampling.splits import SCHEMES
 from georama.verbs.map import area_of, map
 from georama.verbs.predict import predict
 
@@ -98,12 +99,12 @@ def test_scores_have_what_the_report_and_a_reader_need(done):
     assert len(set(names)) == len(names)
     for model in result["models"]:
         assert model["role"] in {"ours", "part", "baseline"}
-        for scheme in ("random", "blocks", "far"):
+        for scheme in SCHEMES:
             assert {"r2", "rmse", "mae"} <= set(model[scheme])
     intervals = result["intervals"]
     assert intervals["level"] == 0.9
     for part in ("coverage", "width"):
-        assert set(intervals[part]) == {"random", "blocks", "far"}
+        assert set(intervals[part]) == set(SCHEMES)
     assert all(width > 0 for width in intervals["width"].values())
     assert {"n", "coverage", "rmse"} <= set(intervals["by_continent"]["Europe"])
     assert [row["level"] for row in result["calibration"]] == [0.5, 0.6, 0.7, 0.8, 0.9, 0.95]

@@ -9,12 +9,12 @@ import pytest
 
 from georama.encoders.location import closed_form
 from georama.errors import DataError
+from georama.heads.blend import Blend, Held
 from georama.heads.columns import METRICS, Columns
 from georama.heads.learners import Boosting, Inputs
-from georama.heads.predictor import LEVELS, Blend, Held, Predictor, ends, fit
+from georama.heads.predictor import LEVELS, Predictor, ends, fit
 from georama.sampling.splits import SCHEMES
 from georama.sources.targets import KINDS
-from georama.trust.conformal import DistanceConformal
 
 STATIONS = pd.read_csv(Path(__file__).parent / "data" / "stations.csv", comment="#")
 ROWS = np.random.default_rng(0).permutation(len(STATIONS))
@@ -84,7 +84,7 @@ def test_every_kind_goes_through_and_says_what_it_should(kind):
     metric = METRICS[kind]
     assert {m["role"] for m in found.models} == {"ours", "part", "baseline"}
     for model in found.models:
-        assert {metric} <= set(model["random"]) & set(model["blocks"]) & set(model["far"])
+        assert all(metric in model[scheme] for scheme in SCHEMES)
 
 
 def test_it_learns_temperature_from_seventy_stations():
@@ -118,6 +118,11 @@ def test_a_missing_or_damaged_model_is_told_in_one_sentence(tmp_path):
     whole = (tmp_path / "predictor.safetensors").read_bytes()
     (tmp_path / "predictor.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="is damaged"):
+        Predictor.load(tmp_path)
+    (tmp_path / "predictor.safetensors").write_bytes(whole)
+    layout = (tmp_path / "predictor.json").read_text()
+    (tmp_path / "predictor.json").write_text(layout.replace('_predictor": 2', '_predictor": 1'))
+    with pytest.raises(DataError, match="was written by another; run georama map again"):
         Predictor.load(tmp_path)
     (tmp_path / "predictor.json").write_text("{")
     with pytest.raises(DataError, match="is damaged"):
@@ -224,10 +229,10 @@ def test_plots_of_one_small_field_can_be_mapped():
     assert np.isfinite(found.predictor(inputs)["prediction"]).all()
 
 
-def held(scheme, km, guesses):
+def held(scheme, km, guesses, doubt=0.1):
     n = len(next(iter(guesses.values())))
     fold = np.arange(n) % 5
-    return Held(scheme, np.arange(n), fold, np.full(n, km), guesses)
+    return Held(scheme, np.arange(n), fold, np.full(n, km), np.full(n, doubt), guesses)
 
 
 def test_the_blend_trusts_at_each_distance_who_was_right_there():
@@ -245,10 +250,36 @@ def test_the_blend_trusts_at_each_distance_who_was_right_there():
     np.testing.assert_allclose(blend.weights.sum(1), 1.0)
     assert blend.weights[0, 0] > 0.85
     assert blend.weights[2, 1] > 0.85
-    said = blend({"a": np.zeros((3, 1)), "b": np.ones((3, 1))}, np.array([0.1, 170.0, 9000.0]))
+    parts = {"a": np.zeros((3, 1)), "b": np.ones((3, 1))}
+    said = blend(parts, np.array([0.1, 170.0, 9000.0]), np.array([0.1, 5.0, 0.0]))
     assert said[0, 0] < 0.15
     assert 0.3 < said[1, 0] < 0.7
     assert said[2, 0] > 0.85
+
+
+def test_doubt_hands_over_to_who_was_right_about_strange_places():
+    truth = np.random.default_rng(0).normal(size=(200, 1))
+    good, bad = truth + 0.01, np.random.default_rng(1).normal(size=(200, 1))
+    blend = Blend.fit(
+        [
+            held("blocks", 30.0, {"linear": good, "b": bad, "c": bad}, doubt=0.2),
+            held("unlike", 30.0, {"linear": good, "b": bad, "c": good}, doubt=0.6),
+        ],
+        truth,
+        ["linear", "b", "c"],
+    )
+    parts = {"linear": np.zeros((3, 1)), "b": np.ones((3, 1)), "c": np.full((3, 1), 2.0)}
+    said = blend(parts, np.full(3, 30.0), np.array([0.1, 0.4, 9.0]))[:, 0]
+    assert said[0] < 0.2
+    assert said[1] == pytest.approx((said[0] + said[2]) / 2)
+    # Slopes without end are kept from strange places, however well they did there.
+    assert said[2] > 1.8
+    assert blend.strange[0] == 0
+
+
+def test_alone_a_part_speaks_everywhere():
+    said = Blend.alone("b")({"b": np.ones((2, 1))}, np.array([0.0, 1e4]), np.array([0.0, 50.0]))
+    np.testing.assert_array_equal(said, 1.0)
 
 
 def test_the_blend_of_equal_parts_is_even():
@@ -263,7 +294,7 @@ def test_leaving_a_fold_out_leaves_its_truths_out():
     one = held("random", 5.0, guesses)
     spoilt = truth.copy()
     spoilt[one.fold == 2] = 1e3
-    without = Blend.fit([one], spoilt, ["a", "b"], leave=2)
+    without = Blend.fit([one], spoilt, ["a", "b"], leave=np.flatnonzero(one.fold == 2))
     # Standardised with all targets or not, weights of folds that agree stay those of "a".
     assert without.weights[0, 0] > 0.85
 
@@ -271,8 +302,7 @@ def test_leaving_a_fold_out_leaves_its_truths_out():
 def test_ends_of_classes_hold_all_classes_within_reach():
     columns = Columns("classification", ("k",), classes=("a", "b", "c"))
     guess = np.array([[0.8, 0.15, 0.05], [0.4, 0.35, 0.25]])
-    rule = DistanceConformal(np.array([0.0]), np.array([0.9]), np.full((1, 1, 1), 0.7))
-    said = ends(columns, guess, np.array([1.0, 1.0]), np.ones((2, 1)), rule, 0.9)
+    said = ends(columns, guess, np.full((2, 1), 0.7))
     np.testing.assert_array_equal(said["set_size"], [1, 2])
     np.testing.assert_allclose(said["probability"], [0.8, 0.4])
 

@@ -145,6 +145,20 @@ def test_far_folds_are_further_from_training_than_blocks_and_blocks_than_random(
     assert median["random"] < median["blocks"] < median["far"]
 
 
+def test_unlike_folds_hold_what_looks_alike_wherever_it_lies():
+    draw = np.random.default_rng(0)
+    lonlat = draw.uniform((-10, 40), (30, 60), (300, 2))
+    kind = draw.integers(0, 3, 300)
+    features = draw.normal(0, 0.1, (300, 5)) + 3.0 * np.eye(5)[kind]
+    fold = partition("unlike", lonlat, features, folds=3)
+    for k in range(3):
+        assert len(np.unique(fold[kind == k])) == 1
+    assert len(np.unique(fold)) == 3
+    # Where all places look alike, regions are left to hold out.
+    same = partition("unlike", lonlat, np.ones((300, 5)), folds=3)
+    assert len(np.unique(same)) == 3
+
+
 @given(places(least=60), seeds)
 @settings(max_examples=25, deadline=None)
 def test_thinning_keeps_a_place_of_every_block_and_none_twice(lonlat, seed):

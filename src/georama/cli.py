@@ -342,10 +342,12 @@ def predict(
 
 def _verdict(result: dict[str, Any]) -> None:
     """The verdict of a map and the scores beside those of the simple ways."""
+    from georama.sampling.splits import SCHEMES
+
     _note(result["notes"])
     print(result["sentence"])
     metric = result["metric"]
-    schemes = ("random", "blocks", "far")
+    schemes = [scheme for scheme in SCHEMES if scheme in result["models"][0]]
     print(f"\n{metric:24}" + "".join(f"{scheme:>10}" for scheme in schemes))
     for model in result["models"]:
         values = (model.get(scheme, {}).get(metric) for scheme in schemes)

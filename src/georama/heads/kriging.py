@@ -11,6 +11,7 @@ for places spread evenly and kriges what that leaves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,6 +27,8 @@ from georama.sampling.splits import thin
 COMPONENTS = 64
 ZONAL = 20.0
 """Each of the four zonal numbers weighs as much as so many of the view's."""
+LEAST_ZONAL = 0.1
+"""Spread of the zonal numbers at the least: on a strip of latitudes a trend would be anything."""
 PRIOR = 0.02
 """Weight of the pull of log-parameters towards their starting values."""
 
@@ -80,7 +83,12 @@ def _terms(with_view: bool, with_position: bool, span: float) -> tuple[_Term, ..
         _Term("position", _smooth, -1.0, np.log(span / 2)),
         _Term("position", _rough, -2.0, np.log(span / 20)),
     )
-    features = (_Term("features", _smooth, 0.0, 0.0), _Term("features", None, -1.0, None))
+    features = (
+        _Term("features", _smooth, 0.0, 0.0),
+        _Term("features", None, -1.0, None),
+        # The trend with latitude goes on where the covariances above have decayed to nothing.
+        _Term("zonal", None, -1.0, None),
+    )
     return (position if with_position else ()) + (features if with_view else ())
 
 
@@ -96,6 +104,7 @@ class Kriging:
         near: Neighbours of a place beyond that.
         tuned_on: Places on which the parameters are fitted.
         leave_out: Keep the leave-one-out residuals of the labelled places, `state["left_out"]`.
+        deviating: Keep what `deviation` needs: the inverse factor of their covariance, (m, m).
         log_parameters: Fitted, or None; kept when refitted, so that folds share them.
     """
 
@@ -107,6 +116,7 @@ class Kriging:
     tuned_on: int = 500
     seed: int = 0
     leave_out: bool = False
+    deviating: bool = False
     log_parameters: NDArray[np.float64] | None = None
     state: dict[str, NDArray] = field(default_factory=dict, repr=False)
 
@@ -116,11 +126,25 @@ class Kriging:
         """The view and what latitude says, (n, d + 4)."""
         return np.concatenate([inputs.views[self.view], inputs.zonal], axis=1, dtype=np.float64)
 
+    def features(self, inputs: Inputs) -> NDArray[np.float32]:
+        """What of the view this fitted process tells places apart by: (n, components)."""
+        return self._features(inputs, self.state)
+
     def _features(self, inputs: Inputs, state: dict[str, NDArray]) -> NDArray[np.float32]:
         if not self.view:
             return np.empty((len(inputs), 0), dtype=np.float32)
         z = np.clip((self._seen(inputs) - state["mean"]) * state["scale"], -6, 6)
         return (z @ state["axes"]).astype(np.float32)
+
+    def _sides(self, inputs: Inputs, state: dict[str, NDArray]) -> dict[str, Matrix]:
+        """What the summands of the covariance read of places."""
+        sides: dict[str, Matrix] = {"position": inputs.vectors}
+        if self.view:
+            sides["features"] = self._features(inputs, state)
+            at = slice(-inputs.zonal.shape[1], None)
+            spread = np.maximum(1 / np.maximum(state["scale"][at], 1e-6), LEAST_ZONAL)
+            sides["zonal"] = (inputs.zonal - state["mean"][at]) / (2 * spread)
+        return sides
 
     def _standard(self, inputs: Inputs) -> dict[str, NDArray]:
         """Mean, scale and principal axes of what is seen of the training places."""
@@ -136,7 +160,7 @@ class Kriging:
         axes = axes[:, np.argsort(-values)[:COMPONENTS]] * weight[:, None]
         return {"mean": mean, "scale": scale, "axes": axes / np.sqrt(seen.shape[1])}
 
-    def _distances(self, a: dict[str, Matrix], b: dict[str, Matrix]) -> list[Matrix]:
+    def _distances(self, a: Mapping[str, Matrix], b: Mapping[str, Matrix]) -> list[Matrix]:
         squared: dict[str, Matrix] = {}
         out = []
         for term in self._summands:
@@ -225,7 +249,7 @@ class Kriging:
 
     def fit(self, inputs: Inputs, target: Matrix) -> Self:
         """Fit the parameters unless they are known, and solve for the labelled places."""
-        from scipy.linalg import cho_factor, cho_solve
+        from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
         if not self.positioned and len(inputs) > self.exact:
             # Without position there are no nearest places; spread ones stand for all.
@@ -247,8 +271,8 @@ class Kriging:
         rest = (target - base) / spread
         state |= {"spread": spread, "vectors": vectors, "rest": rest}
         fitted = replace(self, state=state)
-        sides = {"position": vectors, "features": fitted._features(inputs, state)}
-        state["features"] = sides["features"]
+        sides = fitted._sides(inputs, state)
+        state |= {name: side for name, side in sides.items() if name != "position"}
         log = self.log_parameters
         if log is None:
             rows = fitted._sample(vectors)
@@ -263,6 +287,10 @@ class Kriging:
                 # Equation 5.12 of Rasmussen and Williams.
                 inverse = np.diag(cho_solve(factor, np.eye(len(inputs))))
                 state["left_out"] = state["solved"] / inverse[:, None] * spread
+            if self.deviating:
+                whole, low = factor
+                upper = np.eye(len(inputs))
+                state["whitening"] = solve_triangular(whole, upper, trans=int(not low), lower=low)
         return replace(fitted, log_parameters=log)
 
     def _sample(self, vectors: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -287,16 +315,45 @@ class Kriging:
         return np.concatenate(parts) if parts else np.empty((0, self.state["rest"].shape[1]))
 
     def _exactly(self, inputs: Inputs) -> Matrix:
-        known = {"position": self._single["vectors"], "features": self._single["features"]}
+        known = {"position": self._single["vectors"], **self._single}
         sides = {
-            "position": inputs.vectors.astype(np.float32),
-            "features": self._features(inputs, self.state),
+            name: side.astype(np.float32) for name, side in self._sides(inputs, self.state).items()
         }
         covariance = self._covariance(self._distances(sides, known), self._log)
         return (
             self.state["mean.constant"]
             + (covariance @ self._single["solved"]) * self.state["spread"]
         )
+
+    def deviation(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Standard deviation of each prediction (n,), in those of the labels it was fitted to.
+
+        Equation 2.26 of Rasmussen and Williams, with the noise of a label.
+        """
+        if "whitening" not in self.state:
+            raise RuntimeError("a process tells its deviation when it was fitted as `deviating`")
+        whitening, log = self.state["whitening"], self._log
+        known = {"position": self.state["vectors"], **self.state}
+
+        def part(start: int) -> NDArray[np.float64]:
+            sides = self._sides(inputs.take(slice(start, start + 2048)), self.state)
+            own = np.full(len(sides["position"]), np.exp(log[-1]))
+            at = 0
+            for term in self._summands:
+                if term.reach is None:
+                    own += np.exp(log[at]) * (sides[term.reads].astype(np.float64) ** 2).sum(1)
+                    at += 1
+                else:
+                    own += np.exp(log[at])
+                    at += 2
+            cross = self._covariance(self._distances(sides, known), log)
+            # The difference of two near numbers: single precision would leave noise.
+            told = cross.astype(np.float64) @ whitening.T
+            return np.sqrt(np.maximum(own - (told * told).sum(1), np.exp(log[-1])))
+
+        with ThreadPoolExecutor(workers()) as pool:
+            parts = list(pool.map(part, range(0, len(inputs), 2048)))
+        return np.concatenate(parts) if parts else np.empty(0)
 
     @property
     def _log(self) -> NDArray[np.float64]:
@@ -319,29 +376,28 @@ class Kriging:
         """Solve a small process for every place over its nearest labelled places."""
         near = min(self.near, len(self.state["vectors"]))
         rows = self._tree.query(inputs.vectors, k=near)[1].reshape(len(inputs), near)
-        position = self.state["vectors"][rows]
-        features = self.state["features"][rows].astype(np.float64)
-        own = self._features(inputs, self.state).astype(np.float64)[:, None]
-        among = self._stacked(position, features, position, features)
+        own = self._sides(inputs, self.state)
+        known = {"position": self.state["vectors"], **self.state}
+        around = {name: known[name][rows].astype(np.float64) for name in own}
+        among = self._stacked(around, around)
         among[:, np.arange(near), np.arange(near)] += np.exp(self._log[-1]) + 1e-6
-        cross = self._stacked(inputs.vectors[:, None], own, position, features)[:, 0]
+        cross = self._stacked(
+            {name: side[:, None].astype(np.float64) for name, side in own.items()}, around
+        )[:, 0]
         weight = np.linalg.solve(among, cross[..., None])[..., 0]
         rest = np.einsum("nm,nmk->nk", weight, self.state["rest"][rows])
         return self.state["mean.constant"] + rest * self.state["spread"]
 
-    def _stacked(
-        self, position_a: Matrix, features_a: Matrix, position_b: Matrix, features_b: Matrix
-    ) -> Matrix:
+    def _stacked(self, a: Mapping[str, Matrix], b: Mapping[str, Matrix]) -> Matrix:
         """Covariances of stacks of places: (n, a, b)."""
-        sides = {"position": (position_a, position_b), "features": (features_a, features_b)}
         inner: dict[str, Matrix] = {}
         squared: dict[str, Matrix] = {}
-        for name, (a, b) in sides.items():
+        for name in a:
             if name == "position":
-                squared[name] = ((a[:, :, None] - b[:, None]) ** 2).sum(3)
+                squared[name] = ((a[name][:, :, None] - b[name][:, None]) ** 2).sum(3)
                 continue
-            inner[name] = a @ b.transpose(0, 2, 1)
-            lengths = (a * a).sum(2)[:, :, None] + (b * b).sum(2)[:, None, :]
+            inner[name] = a[name] @ b[name].transpose(0, 2, 1)
+            lengths = (a[name] ** 2).sum(2)[:, :, None] + (b[name] ** 2).sum(2)[:, None, :]
             squared[name] = np.maximum(lengths - 2 * inner[name], 0)
         distances = [
             inner[term.reads] if term.reach is None else squared[term.reads]

@@ -1,10 +1,9 @@
 """From embeddings and labels to predictions with intervals, checked on places held out.
 
-The route: several learners (`heads.learners`, `heads.kriging`) are fitted under three partitions
-(`sampling.splits`): random, blocked and regional. Their held-out predictions give, for each range
-of distances to training, the weights of a blend (`Blend`), the quantiles of its errors
-(`trust.conformal`) and the limit of applicability (`trust.applicability`). Between kriging, which
-knows the neighbours, and boosting, which knows what places look like, distance decides.
+The route: several learners (`heads.learners`, `heads.kriging`) are fitted under four partitions
+(`sampling.splits`): random, blocked, regional and by kind of surroundings. Their held-out
+predictions give, by distance to training and doubt, the weights of a blend (`heads.blend`), the
+quantiles of its errors (`trust.conformal`) and the limit of applicability (`trust.applicability`).
 """
 
 from __future__ import annotations
@@ -23,115 +22,22 @@ from numpy.typing import NDArray
 from georama.encoders.location import one_thread_blas, workers
 from georama.errors import DataError
 from georama.geodesy import nearest_km
+from georama.heads.blend import Blend, Held
 from georama.heads.columns import LOWER_IS_BETTER, METRICS, Columns, scores
 from georama.heads.kriging import Kriging, Process
 from georama.heads.learners import Boosting, Inputs, Learner, Linear, Matrix, Neighbours
 from georama.progress import progress
 from georama.sampling.splits import SCHEMES, partition
 from georama.trust.applicability import Applicability
-from georama.trust.conformal import DistanceConformal, coverage
+from georama.trust.conformal import Conformal, coverage
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 LARGE = 6000
 """Above so many places each fold tests a sample of its places only."""
 TESTED = 1200
 MOST_CLASSES_BOOSTED = 30
-SHRINK = 10.0
-"""Held-out places' worth of pull of the blend towards equal weights."""
-
-
-@dataclass(frozen=True, eq=False)
-class Held:
-    """Held-out predictions under one partition.
-
-    Attributes:
-        scheme: One of `SCHEMES`.
-        rows: Positions of the tested places (t,).
-        fold: Their folds (t,).
-        distance_km: Distance to the nearest place of the training side (t,).
-        predicted: Columns (t, k) of every learner.
-    """
-
-    scheme: str
-    rows: NDArray[np.int64]
-    fold: NDArray[np.int64]
-    distance_km: NDArray[np.float64]
-    predicted: dict[str, Matrix]
-
-
-@dataclass(frozen=True, eq=False)
-class Blend:
-    """Weights of the parts as a function of the distance to training.
-
-    Attributes:
-        names: Of the parts (c,).
-        log_km: Median logarithm of the distances of each partition, increasing (s,).
-        weights: (s, c), rows sum to 1.
-    """
-
-    names: tuple[str, ...]
-    log_km: NDArray[np.float64]
-    weights: NDArray[np.float64]
-
-    @classmethod
-    def fit(
-        cls, held: Sequence[Held], target: Matrix, names: Sequence[str], leave: int | None = None
-    ) -> Self:
-        """Least squares with weights of zero or more, one set a partition.
-
-        Args:
-            held: Held-out predictions.
-            target: Columns of all labelled places.
-            names: Parts that may enter.
-            leave: A fold to leave out, so that its places can test the blend.
-        """
-        rows, anchors = [], []
-        for one in held:
-            use = np.ones(len(one.rows), bool) if leave is None else one.fold != leave
-            may = np.ones(len(names), bool)
-            if one.scheme == "far":
-                # Whole regions also have edges; only what is truly far shows who extrapolates.
-                # What follows position goes on with the trend of continents that it knows, which
-                # five held-out regions are too few to find out.
-                use &= one.distance_km >= np.median(one.distance_km)
-                may = np.array([name not in POSITIONAL for name in names])
-                may |= not may.any()
-            guess = np.stack([one.predicted[n][use] for n, m in zip(names, may, strict=True) if m])
-            weights = np.zeros(len(names))
-            weights[may] = _convex(guess, target[one.rows[use]])
-            rows.append(weights)
-            anchors.append(float(np.median(np.log(one.distance_km[use] + 1e-3))))
-        log_km = np.maximum.accumulate(np.array(anchors) + 1e-6 * np.arange(len(anchors)))
-        return cls(tuple(names), log_km, np.array(rows))
-
-    def __call__(self, predicted: dict[str, Matrix], distance_km: NDArray[np.float64]) -> Matrix:
-        """Blend columns (n, k) of the parts by distance (n,)."""
-        at = np.log(distance_km + 1e-3)
-        total: Any = 0.0
-        for c, name in enumerate(self.names):
-            if self.weights[:, c].any():
-                share = np.interp(at, self.log_km, self.weights[:, c])
-                total = total + share[:, None] * predicted[name]
-        return total
-
-
-def _convex(guess: Matrix, target: Matrix) -> NDArray[np.float64]:
-    """Weights (c,), positive with sum 1, that bring guesses (c, n, k) closest to the target."""
-    from scipy.optimize import nnls
-
-    count = len(guess)
-    scale = np.maximum(target.std(0), 1e-9)
-    flat = ((guess - target.mean(0)) / scale).reshape(count, -1).T
-    wanted = ((target - target.mean(0)) / scale).reshape(-1)
-    differ = np.mean((flat - flat.mean(1, keepdims=True)) ** 2)
-    pull = np.sqrt(SHRINK * differ + 1e-12)
-    firm = 1e3 * np.sqrt(len(wanted))
-    matrix = np.concatenate([flat, pull * np.eye(count), firm * np.ones((1, count))])
-    right = np.concatenate([wanted, np.full(count, pull / count), [firm]])
-    weights = nnls(matrix, right)[0]
-    weights[weights < 0.02] = 0.0
-    # Where no part explains anything, all are equally good.
-    return weights / weights.sum() if weights.any() else np.full(count, 1 / count)
+FORMAT = 2
+"""Of saved models."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +61,7 @@ class Predictor:
     parts: tuple[Learner, ...]
     blend: Blend
     chosen: str
-    conformal: DistanceConformal
+    conformal: Conformal
     difficulty: Boosting | None
     applicability: Applicability
     lonlat: NDArray[np.float64]
@@ -178,11 +84,14 @@ class Predictor:
             classes probability (n,) and set_size (n,) in place of lower and upper.
         """
         distance = nearest_km(inputs.lonlat, self.lonlat)
-        guess = self.blend({part.name: part(inputs) for part in self.parts}, distance)
-        spread = expected_error(self.difficulty, inputs)
-        result = ends(self.columns, guess, distance, spread, self.conformal, level)
-        applicable = self.applicability(inputs.views["embedding"])
-        return {**result, "applicable": applicable, "distance_km": distance}
+        doubt = self.applicability.doubt(inputs)
+        guess = self.blend({part.name: part(inputs) for part in self.parts}, distance, doubt)
+        reach = self.conformal(distance, doubt, level) * expected_error(self.difficulty, inputs)
+        return {
+            **ends(self.columns, guess, reach),
+            "applicable": self.applicability(doubt),
+            "distance_km": distance,
+        }
 
     # ------------------------------------------------------------------ saving
 
@@ -192,24 +101,20 @@ class Predictor:
 
         arrays = {
             "lonlat": self.lonlat,
-            "blend.log_km": self.blend.log_km,
-            "blend.weights": self.blend.weights,
+            **{f"blend.{k}": v for k, v in vars(self.blend).items() if k != "names"},
             **{f"conformal.{k}": v for k, v in vars(self.conformal).items()},
-            "applicability.columns": self.applicability.columns,
-            "applicability.scale": self.applicability.scale,
-            "applicability.known": self.applicability.known,
+            **{f"applicability.{k}": v for k, v in self.applicability.arrays().items()},
         }
         learners = [*self.parts, *([self.difficulty] if self.difficulty else [])]
         for k, learner in enumerate(learners):
             arrays |= {f"part.{k}.{key}": value for key, value in learner.arrays().items()}
         layout = {
-            "georama_predictor": 1,
+            "georama_predictor": FORMAT,
             "columns": self.columns.to_json(),
             "encoder": self.encoder,
             "chosen": self.chosen,
             "blend": list(self.blend.names),
-            "mean_distance": self.applicability.mean_distance,
-            "limit": self.applicability.limit,
+            "applicability": _settings(self.applicability.process),
             "parts": [_settings(learner) for learner in learners],
             "difficulty": self.difficulty is not None,
             "card": card,
@@ -238,29 +143,30 @@ class Predictor:
             raise DataError(
                 f"the model in {folder} is damaged ({error})", remedy="run georama map again"
             ) from None
+        if layout.get("georama_predictor") != FORMAT:
+            raise DataError(
+                f"wanted a model of this version of georama, {folder} was written by another",
+                remedy="run georama map again",
+            )
         settings = layout["columns"]
         settings["names"], settings["classes"] = (
             tuple(settings["names"]),
             tuple(settings["classes"]),
         )
-        learners = []
-        for k, values in enumerate(layout["parts"]):
-            start = f"part.{k}."
-            own = {key.removeprefix(start): a for key, a in arrays.items() if key.startswith(start)}
-            learners.append(_LEARNERS[values.pop("learner")](**values).restore(own))
+
+        def under(start: str) -> dict[str, NDArray]:
+            return {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
+
+        learners = [
+            _learner(values).restore(under(f"part.{k}."))
+            for k, values in enumerate(layout["parts"])
+        ]
         difficulty = learners.pop() if layout["difficulty"] else None
-        conformal = DistanceConformal(
-            arrays["conformal.log_km"], arrays["conformal.levels"], arrays["conformal.quantiles"]
+        applicability = Applicability.restore(
+            _learner(layout["applicability"]), under("applicability.")
         )
-        applicability = Applicability(
-            arrays["applicability.columns"],
-            arrays["applicability.scale"],
-            arrays["applicability.known"],
-            layout["mean_distance"],
-            layout["limit"],
-        )
-        names = tuple(layout["blend"])
-        blend = Blend(names, arrays["blend.log_km"], arrays["blend.weights"])
+        conformal = Conformal(**under("conformal."))
+        blend = Blend(tuple(layout["blend"]), **under("blend."))
         predictor = cls(
             Columns.from_json(layout["columns"]),
             layout["encoder"],
@@ -281,6 +187,10 @@ _LEARNERS: dict[str, Any] = {
 _STATE = {"state", "trees", "log_parameters", "core", "local"}
 
 
+def _learner(settings: dict[str, Any]) -> Any:
+    return _LEARNERS[settings["learner"]](**{k: v for k, v in settings.items() if k != "learner"})
+
+
 def _settings(learner: Any) -> dict[str, Any]:
     values = {k: v for k, v in vars(learner).items() if k in learner.__dataclass_fields__}
     kept = {key: value for key, value in values.items() if key not in _STATE}
@@ -294,16 +204,14 @@ def expected_error(difficulty: Boosting | None, inputs: Inputs) -> NDArray[np.fl
     return np.exp(np.clip(difficulty(inputs), -2.0, 2.0))
 
 
-def ends(
-    columns: Columns,
-    guess: Matrix,
-    distance_km: NDArray[np.float64],
-    spread: Matrix,
-    conformal: DistanceConformal,
-    level: float,
-) -> dict[str, NDArray]:
-    """Predictions and the ends of their intervals in the label's own unit."""
-    reach = conformal(distance_km, level) * spread
+def ends(columns: Columns, guess: Matrix, reach: Matrix) -> dict[str, NDArray]:
+    """Predictions and the ends of their intervals in the label's own unit.
+
+    Args:
+        columns: Kind of the label.
+        guess: Predicted columns (n, k).
+        reach: How far the intervals reach to both sides (n, j); for classes, the largest misfit.
+    """
     prediction = columns.decode(guess)
     if columns.kind == "classification":
         probability = columns.tidy(guess)
@@ -346,7 +254,7 @@ def parts_for(columns: Columns) -> list[Learner]:
     parts: list[Learner] = [
         Linear("linear", "embedding", zonal=True),
         Process(),
-        Kriging("analogue", view="embedding", positioned=False),
+        Kriging(ANALOGUE, view="embedding", positioned=False),
         Kriging("kriging"),
         Neighbours(),
     ]
@@ -355,8 +263,8 @@ def parts_for(columns: Columns) -> list[Learner]:
     return parts
 
 
-POSITIONAL = ("process", "kriging", "5 nearest")
-"""Parts that follow the position of their neighbours."""
+ANALOGUE = "analogue"
+"""The part by which places are like or unlike each other, and doubted."""
 BASELINES = ("kriging", "5 nearest")
 """Parts that know nothing but position: they stand in the table as baselines too."""
 
@@ -391,7 +299,8 @@ def fit(
         learners = list(
             pool.map(lambda learner: _share_parameters(learner, inputs, target), (*parts, *others))
         )
-    held, block_fold = _hold_out(learners, inputs, target, folds, seed)
+    analogue = next(x for x in learners if isinstance(x, Kriging) and x.name == ANALOGUE)
+    held, block_fold = _hold_out(learners, analogue, inputs, target, folds, seed)
 
     names = [part.name for part in parts]
     models, blended = _compare(held, target, values, columns, names, [o.name for o in others])
@@ -407,10 +316,11 @@ def fit(
     ]
     pooled = np.concatenate(misfit)
     distance = np.concatenate([one.distance_km for one in held])
+    doubt = np.concatenate([one.doubt for one in held])
     place_fold = np.concatenate([block_fold[one.rows] for one in held])
-    conformal = DistanceConformal.fit(pooled, distance, levels)
+    conformal = Conformal.fit(pooled, distance, doubt, levels)
     checked, covered, calibration = _check(
-        held, blended, spread, pooled, distance, place_fold, values, columns, inputs, levels, level
+        held, blended, spread, pooled, place_fold, values, columns, inputs, levels, level
     )
 
     used = [learner for learner in learners if learner.name in entering]
@@ -424,8 +334,9 @@ def fit(
     if chosen == "georama":
         blend = Blend.fit(held, target, [learner.name for learner in final])
     else:
-        blend = Blend((chosen,), np.zeros(1), np.ones((1, 1)))
-    applicability = Applicability.fit(inputs.views["embedding"], gains, block_fold, seed)
+        blend = Blend.alone(chosen)
+    tested = next(one.doubt for one in held if one.scheme == "blocks")
+    applicability = Applicability.fit(analogue, inputs, target, seed).within(tested)
     predictor = Predictor(
         columns, encoder, tuple(final), blend, chosen, conformal, difficulty, applicability,
         inputs.lonlat,
@@ -439,11 +350,18 @@ def _share_parameters(learner: Learner, inputs: Inputs, target: Matrix) -> Learn
 
 
 def _hold_out(
-    learners: Sequence[Learner], inputs: Inputs, target: Matrix, folds: int, seed: int
+    learners: Sequence[Learner],
+    analogue: Kriging,
+    inputs: Inputs,
+    target: Matrix,
+    folds: int,
+    seed: int,
 ) -> tuple[list[Held], NDArray[np.int64]]:
     """Predict every place (of large tables: a sample) under each partition."""
+    features = analogue.features(inputs)
     partitions = {
-        scheme: partition(scheme, inputs.lonlat, folds=folds, seed=seed) for scheme in SCHEMES
+        scheme: partition(scheme, inputs.lonlat, features, folds=folds, seed=seed)
+        for scheme in SCHEMES
     }
     jobs = [
         (scheme, train, test)
@@ -458,18 +376,22 @@ def _hold_out(
         ThreadPoolExecutor(workers()) as pool,
     ):
         done = list(
-            pool.map(lambda job: _one_fold(alone, inputs, target, job[1], job[2], advance), jobs)
+            pool.map(
+                lambda job: _one_fold(alone, analogue, inputs, target, job[1], job[2], advance),
+                jobs,
+            )
         )
     held = []
     for scheme, fold in partitions.items():
         pieces = [piece for piece, job in zip(done, jobs, strict=True) if job[0] == scheme]
         rows = np.concatenate([piece[0] for piece in pieces])
+        distance = np.concatenate([piece[1] for piece in pieces])
+        doubt = np.concatenate([piece[2] for piece in pieces])
         predicted = {
-            learner.name: np.concatenate([piece[2][k] for piece in pieces])
+            learner.name: np.concatenate([piece[3][k] for piece in pieces])
             for k, learner in enumerate(learners)
         }
-        distance = np.concatenate([piece[1] for piece in pieces])
-        held.append(Held(scheme, rows, fold[rows], distance, predicted))
+        held.append(Held(scheme, rows, fold[rows], distance, doubt, predicted))
     return held, partitions["blocks"]
 
 
@@ -487,18 +409,20 @@ def _folds(
 
 def _one_fold(
     learners: Sequence[Learner],
+    analogue: Kriging,
     inputs: Inputs,
     target: Matrix,
     train: NDArray[np.int64],
     test: NDArray[np.int64],
     advance: Any,
-) -> tuple[NDArray[np.int64], NDArray[np.float64], list[Matrix]]:
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], list[Matrix]]:
     seen, hidden = inputs.take(train), inputs.take(test)
+    doubt = Applicability.fit(analogue, seen, target[train]).doubt(hidden)
     predicted = []
     for learner in learners:
         predicted.append(learner.fit(seen, target[train])(hidden))
         advance(1)
-    return test, nearest_km(hidden.lonlat, seen.lonlat), predicted
+    return test, nearest_km(hidden.lonlat, seen.lonlat), doubt, predicted
 
 
 def _compare(
@@ -511,15 +435,16 @@ def _compare(
 ) -> tuple[list[dict[str, Any]], list[Matrix]]:
     """Scores of all models, and the blend's honest predictions under every partition.
 
-    The blend that predicts a fold was weighted on the other folds of the same partition.
+    The blend that predicts a fold was weighted without its places.
     """
     blended = []
     for one in held:
         guess = np.empty((len(one.rows), columns.width))
         for f in np.unique(one.fold):
             at = one.fold == f
-            blend = Blend.fit([one], target, names, leave=int(f))
-            guess[at] = blend({n: one.predicted[n][at] for n in names}, one.distance_km[at])
+            blend = Blend.fit(held, target, names, leave=one.rows[at])
+            predicted = {name: one.predicted[name][at] for name in names}
+            guess[at] = blend(predicted, one.distance_km[at], one.doubt[at])
         blended.append(guess)
     models: list[dict[str, Any]] = [{"name": "georama", "role": "ours"}]
     models += [
@@ -585,7 +510,6 @@ def _check(
     blended: Sequence[Matrix],
     spread: Sequence[Matrix],
     pooled: Matrix,
-    distance: NDArray[np.float64],
     place_fold: NDArray[np.int64],
     values: Matrix,
     columns: Columns,
@@ -594,9 +518,12 @@ def _check(
     level: float,
 ) -> tuple[pd.DataFrame, dict[str, float], list[dict[str, float]]]:
     """Intervals for the held-out places, from quantiles that never saw their block."""
+    distance = np.concatenate([one.distance_km for one in held])
+    doubt = np.concatenate([one.doubt for one in held])
     rules = {
-        int(f): DistanceConformal.fit(pooled[place_fold != f], distance[place_fold != f], levels)
+        int(f): Conformal.fit(pooled[rest], distance[rest], doubt[rest], levels)
         for f in np.unique(place_fold)
+        if (rest := place_fold != f).any()
     }
     start, frames, hits = 0, [], {at: [] for at in levels}
     for one, guess, wide in zip(held, blended, spread, strict=True):
@@ -607,10 +534,10 @@ def _check(
         reach = np.empty_like(misfit)
         for at in levels:
             for f, rule in rules.items():
-                reach[fold == f] = rule(one.distance_km[fold == f], at)
+                reach[fold == f] = rule(one.distance_km[fold == f], one.doubt[fold == f], at)
             hits[at].append((one.scheme, misfit <= reach))
         for f, rule in rules.items():
-            reach[fold == f] = rule(one.distance_km[fold == f], level)
+            reach[fold == f] = rule(one.distance_km[fold == f], one.doubt[fold == f], level)
         frame = {
             "lon": inputs.lonlat[one.rows, 0],
             "lat": inputs.lonlat[one.rows, 1],

@@ -26,6 +26,7 @@ from georama.products.colours import Scale, amount_scale, class_palette, width_s
 from georama.products.geotiff import share_names
 from georama.products.overview import Overview, in_degrees, overview
 from georama.products.provenance import as_json
+from georama.sampling.splits import SCHEMES
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -39,15 +40,11 @@ _MOST_DOTS = 4_000
 _MOST_SPOTS = 1_500
 _MOST_CLASSES = 12
 _NONE = 65_535
-_SCHEMES = {
-    "random": "random",
-    "blocks": "blocks",
-    "far": "far",
-}
 _SCHEME_TEXT = {
     "random": "the tested places lie among the training places, which flatters every model",
     "blocks": "whole regions were left out of the training",
     "far": "left out, and without any training place nearby",
+    "unlike": "left out with all places of similar surroundings",
 }
 _CALIBRATED = (
     "On the dashed line, intervals hold as many truths as they promise; below it, they are too "
@@ -423,7 +420,7 @@ def _facts(scores: Mapping[str, Any]) -> str:
 
 def _score_section(scores: Mapping[str, Any]) -> str:
     models = [dict(model) for model in scores.get("models") or ()]
-    schemes = [name for name in _SCHEMES if any(model.get(name) for model in models)]
+    schemes = [name for name in SCHEMES if any(model.get(name) for model in models)]
     if not schemes:
         return ""
     metrics: list[str] = []
@@ -662,7 +659,7 @@ def _reach_section(scores: Mapping[str, Any]) -> str:
         )
     by_scheme = intervals.get("coverage") or {}
     widths = intervals.get("width") or {}
-    schemes = [name for name in _SCHEMES if name in by_scheme]
+    schemes = [name for name in SCHEMES if name in by_scheme]
     if schemes:
         unit = f" {scores['unit']}" if scores.get("unit") else ""
         body = "".join(

@@ -1,8 +1,10 @@
 """Which places are held out: at random, in blocks, or whole regions.
 
-The three partitions see a model at three ranges: a random partition tests between neighbours, a
+Three partitions see a model at three ranges: a random partition tests between neighbours, a
 blocked one tests a block's width away, and the regional one tests where no training place is near.
-A map asks all three at once, so errors are always read together with the distance to training.
+A fourth holds out places whose surroundings are alike, so that what is tested was never seen from
+anywhere. A map asks all four at once, so errors are always read together with the distance to
+training and with the doubt about a place.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from numpy.typing import NDArray
 
 from georama.geodesy import EARTH_RADIUS_KM, unit_vectors
 
-SCHEMES = ("random", "blocks", "far")
+SCHEMES = ("random", "blocks", "far", "unlike")
+CLUSTERED = 20_000
+"""Clusters of more places are found on a sample of them."""
 BLOCK_EDGES_DEG = (10.0, 5.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 
 
@@ -56,31 +60,50 @@ def deal(groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
 
 def regions(lonlat: NDArray[np.float64], count: int, seed: int) -> NDArray[np.int64]:
     """Cut the places into `count` compact regions by k-means on the sphere."""
+    return clusters(unit_vectors(lonlat), count, seed)
+
+
+def clusters(features: NDArray[np.floating], count: int, seed: int) -> NDArray[np.int64]:
+    """Cut rows of numbers (n, d) into at most `count` clusters of alike ones by k-means."""
     from sklearn.cluster import KMeans
 
-    means = KMeans(n_clusters=count, n_init="auto", random_state=seed)
-    vectors = unit_vectors(lonlat)
-    return means.fit_predict(vectors - vectors.mean(0)).astype(np.int64)
+    features = features - features.mean(0)
+    sample = np.random.default_rng(seed).permutation(len(features))[:CLUSTERED]
+    count = min(count, len(np.unique(features[sample], axis=0)))
+    means = KMeans(n_clusters=count, n_init="auto", random_state=seed).fit(features[sample])
+    return np.unique(means.predict(features), return_inverse=True)[1].astype(np.int64)
 
 
 def partition(
-    scheme: str, lonlat: NDArray[np.float64], *, folds: int = 5, seed: int = 0
+    scheme: str,
+    lonlat: NDArray[np.float64],
+    features: NDArray[np.floating] | None = None,
+    *,
+    folds: int = 5,
+    seed: int = 0,
 ) -> NDArray[np.int64]:
     """The fold of every place under one of `SCHEMES`.
 
     Args:
-        scheme: "random"; "blocks" (see `block_edge`); "far" (whole regions).
+        scheme: "random"; "blocks" (see `block_edge`); "far" (whole regions); "unlike" (places with
+            alike features).
         lonlat: Degrees (n, 2).
+        features: What surrounds each place (n, d); only "unlike" reads them.
         folds: How many; fewer when there are fewer groups.
         seed: Of the deal.
     """
+    if scheme == "unlike" and features is not None:
+        found = clusters(features, folds, seed)
+        if found.max() > 0:
+            return found
+        # All places look alike: compact regions are what is left to hold out.
     if scheme == "random":
         return np.random.default_rng(seed).permutation(len(lonlat)) % min(folds, len(lonlat))
     if scheme == "blocks":
         groups = blocks(lonlat, block_edge(lonlat))
         if groups.max() > 0:
             return deal(groups, min(folds, int(groups.max()) + 1), seed)
-        # All places within the smallest block: compact regions are what is left to hold out.
+        # All places within the smallest block: the same.
     return regions(lonlat, min(folds, len(np.unique(lonlat, axis=0))), seed)
 
 

@@ -592,10 +592,9 @@ def _scores(
         "calibration": fitted.calibration,
         "applicability": {
             "share": None,
-            "rule": "a place is applicable while its surroundings differ from those of the "
-            f"nearest training place by at most {applicability.limit:.2f} of the mean difference "
-            "between training places, as far as held-out blocks differed when the error was "
-            "measured",
+            "rule": "a place is applicable while the standard deviation of what its surroundings "
+            f"and latitude say is at most {applicability.limit:.2f} of that of the labels, as it "
+            "was for held-out blocks when the error was measured",
         },
         "leakage": {"random against blocks": gap(fitted.models, metric)},
         "external": [],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from georama.heads.predictor import Predictor
 from georama.verbs.embed import find_encoder
 from georama.verbs.map import Box, area_of, paint, read_other, shown, title_of, write_predictions
@@ -46,9 +48,8 @@ def predict(
     from georama.products.provenance import provenance
 
     predictor, card = Predictor.load(Path(model))
-    predictor.conformal(
-        predictor.lonlat[:1, 0] * 0, level
-    )  # a level that was not fitted is told now
+    none = np.empty(0)
+    predictor.conformal(none, none, level)  # a level that was not fitted is told now
     made_before = card.get("provenance", {}).get("parameters", {})
     encoder = find_encoder(
         made_before.get("model") or predictor.encoder, weights or made_before.get("weights")
