@@ -155,9 +155,9 @@ def test_a_fault_of_ours_asks_for_a_report(failing, capsys):
     assert "--debug" in told
 
 
-def test_an_interrupted_command_says_that_it_resumes(failing, capsys):
+def test_an_interrupted_command_says_what_it_left(failing, capsys):
     assert failing(KeyboardInterrupt())(["fail"]) == 130
-    assert "rerun the same command" in capsys.readouterr().err
+    assert capsys.readouterr().err == "interrupted; no half-written file is left\n"
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -15,7 +15,7 @@ import pytest
 import rasterio
 
 from georama import cli
-from georama.errors import DataError, UsageError
+from georama.errors import DataError, ResourceError, UsageError
 from georama.sampling.splits import SCHEMES
 from georama.verbs.map import area_of, map
 from georama.verbs.predict import predict
@@ -379,25 +379,109 @@ def test_the_whole_world_fits_its_grid():
     assert height > 100
 
 
-def test_killed_in_the_middle_it_leaves_no_half_file_and_runs_again(tmp_path):
-    NEAR.to_csv(tmp_path / "t.csv", index=False)
-    out = tmp_path / "out"
+# ------------------------------------------------------------------------------- interrupted
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A grid of six blocks, and the command that makes it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    NEAR.to_csv(folder / "t.csv", index=False)
     code = "import sys; from georama.cli import run; sys.exit(run(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "map", str(tmp_path / "t.csv")]
-    command += ["--target", "temperature", "--out", str(out)]
-    command += ["--model", "sh10", "--bbox", "0,36,40,70", "--resolution", "0.05"]
-    process = subprocess.Popen(command)
+    command = [sys.executable, "-c", code, "map", str(folder / "t.csv")]
+    command += ["--target", "temperature", "--model", "sh10", "--bbox", "0,46,40,70"]
+    command += ["--resolution", "0.05", "--out"]
+    subprocess.run([*command, str(folder / "out")], check=True, capture_output=True)
+    return folder / "out", command
+
+
+def stopped(command, out, by):
+    """Run the command and stop it by a signal once two blocks are painted."""
+    process = subprocess.Popen(
+        [*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     try:
-        until = time.monotonic() + 60
-        while not list(out.glob(".map.tif~*")) and time.monotonic() < until:
+        until = time.monotonic() + 120
+        while len(list(out.glob(".unfinished/rows-*"))) < 2 and time.monotonic() < until:
             assert process.poll() is None
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(by)
+        return process.communicate(timeout=60)[1], process.returncode
     finally:
         process.kill()
-        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("by", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)], ids=["kill", "ctrl-c"]
+)
+def test_a_stopped_run_goes_on_to_the_same_map(undisturbed, tmp_path, by, code):
+    whole, command = undisturbed
+    out = tmp_path / "out"
+    told, returned = stopped(command, out, by)
+    assert returned == code
+    if by == signal.SIGINT:
+        assert told.splitlines() == [
+            "note: what is finished is kept, the same command goes on from there",
+            "interrupted; no half-written file is left",
+        ]
     left = list(out.iterdir())
     assert left
     assert all(p.name.startswith(".") for p in left)
-    map(tmp_path / "t.csv", "temperature", out=out, model="sh10", bbox=BOX, resolution=1.0)
+
+    again = subprocess.run([*command, str(out)], check=True, capture_output=True, text=True)
+    assert "the fit of an interrupted run is taken up" in again.stderr
+    assert "going on from row" in again.stderr
+    assert "of 480" in again.stderr
     assert {p.name for p in out.iterdir()} == MADE
+    with rasterio.open(whole / "map.tif") as one, rasterio.open(out / "map.tif") as two:
+        np.testing.assert_array_equal(one.read(), two.read())
+    for name in ("map.png", "map.qml", "crossval.parquet", "model/predictor.safetensors"):
+        assert (whole / name).read_bytes() == (out / name).read_bytes(), name
+    same, first = (
+        json.loads((folder / "scores.json").read_text(encoding="utf-8")) for folder in (out, whole)
+    )
+    for result in (same, first):
+        del result["seconds"], result["provenance"]["created"]
+    assert same == first
+
+
+def test_another_request_does_not_go_on_with_what_is_left(undisturbed, tmp_path, capfd):
+    out = tmp_path / "out"
+    stopped(undisturbed[1], out, signal.SIGKILL)
+    map(
+        undisturbed[0].parent / "t.csv", "temperature", out=out, model="sh10", bbox=BOX,
+        resolution=1.0,
+    )  # fmt: skip
+    told = capfd.readouterr().err
+    assert "had asked for something else, starting clean" in told
+    assert "going on" not in told
+    assert {p.name for p in out.iterdir()} == MADE
+
+
+def test_the_same_command_with_another_table_starts_clean(tmp_path, capfd):
+    from georama.products.unfinished import fingerprint, unfinished
+
+    one, two = (fingerprint({"inputs": {"t.csv": sha}, "created": "now"}) for sha in ("a", "b"))
+    assert one == fingerprint({"inputs": {"t.csv": "a"}, "created": "later"})
+
+    def leave(request, error):
+        with unfinished(tmp_path, request) as kept:
+            kept.piece("rows-0", lambda: {"x": np.arange(3.0)})
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        leave(one, KeyboardInterrupt())
+    with unfinished(tmp_path, one) as kept:
+        assert kept.at_hand("rows") == 1
+        np.testing.assert_array_equal(kept.piece("rows-0", dict)["x"], [0, 1, 2])
+        with pytest.raises(ResourceError, match="another run"), unfinished(tmp_path, one):
+            pass
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ResourceError):
+        leave(one, ResourceError("the disk is full"))
+    with unfinished(tmp_path, two) as kept:
+        assert kept.at_hand("rows") == 0
+    assert "starting clean" in capfd.readouterr().err
+    with pytest.raises(DataError):
+        leave(two, DataError("a wrong row"))
+    assert not list(tmp_path.iterdir())

@@ -479,7 +479,7 @@ def run(arguments: list[str]) -> int:
             traceback.print_exc()
         return _tell(error)
     if code == INTERRUPTED:
-        print("interrupted; rerun the same command to resume", file=sys.stderr)
+        print("interrupted; no half-written file is left", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

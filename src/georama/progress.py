@@ -42,6 +42,11 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
             _open.clear()
 
 
+def tell(text: str) -> None:
+    """Say one line on standard error that should be known before the work ends."""
+    sys.stderr.write(f"note: {text}\n")
+
+
 def _silent(n: int) -> None:
     """Take a step without showing it."""
 

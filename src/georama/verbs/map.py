@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from georama.encoders.location import LocationEncoder, closed_form, encode_places
@@ -20,15 +22,16 @@ from georama.heads.columns import METRICS, Columns, scores
 from georama.heads.learners import Inputs
 from georama.heads.predictor import Fitted, Predictor, fit
 from georama.places import lonlat as centres_of
-from georama.progress import progress
+from georama.progress import progress, tell
 from georama.trust.conformal import coverage
-from georama.verbs.embed import find_encoder
+from georama.verbs.embed import MODELS, find_encoder
 
 if TYPE_CHECKING:
     import geopandas as gpd
     import xarray as xr
     from odc.geo.geobox import GeoBox
 
+    from georama.products.unfinished import Unfinished
     from georama.sources.targets import Labels
 
 Box = tuple[float, float, float, float]
@@ -38,6 +41,7 @@ CELLS = 300_000
 ROWS_AT_ONCE = 65_536
 GEOCLIP_PLACES = 20_000
 SHOWN_PIXELS = 2_000_000
+DISTANCES = "distance_km of a sample"
 CLOSED_VIEWS = ("lonlat", "wrap", "sh10")
 
 
@@ -120,8 +124,10 @@ def map(
         The content of scores.json; with `plan`, cells, seconds and bytes.
     """
     from georama.products.atomic import output_folder
+    from georama.products.unfinished import fingerprint, unfinished
     from georama.sources.tables import read_places
     from georama.sources.targets import label_column
+    from georama.trust.leakage import audit_split
 
     clock = _Clock()
     if not 0.5 <= level <= 0.99:
@@ -134,35 +140,46 @@ def map(
     spots = centres_of(labels.places)
     area = None if wanted is not None else area_of(spots, bbox, region, resolution, sea)
     clock.lap("read")
+    apart = None if split is None else _test_side(labels, split)
+    if truth is not None:
+        _has_truth(truth, labels)
     if plan:
         return _plan(len(spots), area, len(wanted) if wanted is not None else 0)
     folder = output_folder(out)
 
     encoder = find_encoder(model, weights)
     columns = Columns.of(labels)
-    inputs = _inputs(encoder, labels.places, spots, _views(encoder, len(spots)))
-    clock.lap("embed")
-    fitted = fit(inputs, labels.values, columns, encoder=encoder.name, level=level, seed=seed)
-    clock.lap("fit")
-
     read = [Path(p) for p in (places, at, check) if isinstance(p, str | Path)]
     made = _provenance(read, encoder, weights, locals())
-    checked = _with_errors(fitted, columns, inputs)
-    result = _scores(labels, fitted, checked, encoder, made, level, table)
-    predictor = fitted.predictor
-    far: NDArray[np.float64] | None = None
-    if area is not None:
-        far = _write_grid(folder, predictor, encoder, area, labels, made, level, result)
-        clock.lap("map")
-    else:
-        write_predictions(folder / "predictions.parquet", predictor, encoder, wanted, made, level)
-        clock.lap("predict")
-    if split is not None:
-        result["leakage"]["your split"] = _audit(table, labels, split, checked, far)
-    if truth is not None:
-        result["external"] = _external(predictor, encoder, truth, labels, level, check)
-        clock.lap("check")
-    _write_rest(folder, predictor, encoder, labels, checked, result, area is not None, clock, made)
+    given = [one for one in (labels.places, wanted, truth) if one is not None]
+    request = fingerprint(made, labels.values, *(one.geometry.to_wkb() for one in given))
+    with unfinished(folder, request) as kept:
+
+        def fitting() -> Fitted:
+            inputs = _inputs(encoder, labels.places, spots, _views(encoder, len(spots)))
+            clock.lap("embed")
+            return fit(inputs, labels.values, columns, encoder=encoder.name, level=level, seed=seed)
+
+        fitted = _kept_fit(kept, fitting)
+        clock.lap("fit")
+        checked = _with_errors(fitted, columns)
+        result = _scores(labels, fitted, checked, encoder, made, level, table)
+        predictor = fitted.predictor
+        far: NDArray[np.float64] | None = None
+        if area is not None:
+            far = _write_grid(folder, predictor, encoder, area, labels, made, level, result, kept)
+            clock.lap("map")
+        elif wanted is not None:
+            path = folder / "predictions.parquet"
+            write_predictions(path, predictor, encoder, wanted, made, level, kept)
+            clock.lap("predict")
+        if apart is not None:
+            result["leakage"]["your split"] = audit_split(spots, apart, checked, far)
+        if truth is not None:
+            result["external"] = _external(predictor, encoder, truth, labels, level, check, kept)
+            clock.lap("check")
+        gridded = area is not None
+        _write_rest(folder, predictor, encoder, labels, checked, result, gridded, clock, made)
     return result
 
 
@@ -290,6 +307,34 @@ def _inputs_for(
     return look
 
 
+def _kept_fit(kept: Unfinished, fitting: Callable[[], Fitted]) -> Fitted:
+    """The fit of this request: an interrupted run's where there is one, else made and kept.
+
+    It is read back in either case, so that the map is the one that the saved model gives: arrays in
+    another order of memory add up to other last digits, and a limit may lie between the two.
+    """
+    from georama.products.atomic import writing
+
+    folder = kept.folder / "fit"
+    if folder.exists():
+        tell("the fit of an interrupted run is taken up")
+    else:
+        fitted = fitting()
+        with writing(folder) as unfinished:
+            evidence = {
+                "models": fitted.models,
+                "coverage": fitted.coverage,
+                "calibration": fitted.calibration,
+                "folds": fitted.folds.tolist(),
+                "gains": fitted.gains.tolist(),
+            }
+            fitted.predictor.save(unfinished, evidence)
+            fitted.checked.to_parquet(unfinished / "checked.parquet", index=False)
+    predictor, evidence = Predictor.load(folder)
+    evidence |= {name: np.array(evidence[name]) for name in ("folds", "gains")}
+    return Fitted(predictor, checked=pd.read_parquet(folder / "checked.parquet"), **evidence)
+
+
 # ------------------------------------------------------------------------------- outputs
 
 
@@ -302,11 +347,12 @@ def _write_grid(
     made: dict[str, Any],
     level: float,
     result: dict[str, Any],
+    kept: Unfinished,
 ) -> NDArray[np.float64]:
     """Write map.tif block by block and map.png; returns a sample of distances to training."""
     from georama.products.picture import draw_map
 
-    far = paint(folder / "map.tif", predictor, encoder, area, labels.unit, made, level)
+    far = paint(folder / "map.tif", predictor, encoder, area, labels.unit, made, level, kept)
     mapped = shown(
         folder / "map.tif", predictor.columns, labels.unit, level, title_of(labels.names)
     )
@@ -325,6 +371,7 @@ def paint(
     unit: str,
     made: dict[str, Any],
     level: float,
+    kept: Unfinished,
 ) -> NDArray[np.float64]:
     """Predict a grid block by block into a GeoTIFF, whatever its size.
 
@@ -340,6 +387,9 @@ def paint(
     look = _inputs_for(predictor, encoder)
     sampled: list[NDArray[np.float64]] = []
     rows = max(1, ROWS_AT_ONCE // width)
+    ready = min(kept.at_hand("rows") * rows, height)
+    if ready:
+        tell(f"going on from row {ready} of {height}")
     with (
         MapWriter(
             path, box, provenance=made, target=", ".join(columns.names), unit=unit, kind=kind,
@@ -347,26 +397,34 @@ def paint(
         ) as writer,
         progress("Mapping", height) as advance,
     ):  # fmt: skip
-        for start in range(0, height, rows):
-            stop = min(start + rows, height)
+
+        def block(start: int, stop: int) -> dict[str, NDArray]:
             spots, inside = _cells(area, start, stop)
+            cells = (stop - start) * width
             arrays: dict[str, NDArray] = {
-                name: np.full((stop - start) * width, np.nan, np.float32)
+                name: np.full(cells, np.nan, np.float32)
                 for name in writer.variables
                 if name != "applicable"
             }
-            applicable = np.full((stop - start) * width, 255, np.uint8)
+            applicable = np.full(cells, 255, np.uint8)
+            far = np.empty(0)
             if inside.any():
                 said = predictor(look(spots[inside]), level)
                 applicable[inside] = said["applicable"]
                 for name, values in _named(said, columns).items():
                     arrays[name][inside] = values
-                sampled.append(said["distance_km"][:: max(1, int(inside.sum()) // 200)])
+                far = said["distance_km"][:: max(1, int(inside.sum()) // 200)]
+            arrays["applicable"] = applicable
             shaped = {name: a.reshape(stop - start, width) for name, a in arrays.items()}
-            shaped["applicable"] = applicable.reshape(stop - start, width)
-            writer.write(slice(start, stop), shaped)
+            return {**shaped, DISTANCES: far}
+
+        for start in range(0, height, rows):
+            stop = min(start + rows, height)
+            arrays = kept.piece(f"rows-{start}", partial(block, start, stop))
+            sampled.append(arrays.pop(DISTANCES))
+            writer.write(slice(start, stop), arrays)
             advance(stop - start)
-    return np.concatenate(sampled) if sampled else np.empty(0)
+    return np.concatenate(sampled)
 
 
 def _named(said: dict[str, NDArray], columns: Columns) -> dict[str, NDArray]:
@@ -435,18 +493,29 @@ def shown(path: Path, columns: Columns, unit: str, level: float, title: str) -> 
 
 
 def predict_places(
-    predictor: Predictor, encoder: LocationEncoder, places: gpd.GeoDataFrame, level: float
+    predictor: Predictor,
+    encoder: LocationEncoder,
+    places: gpd.GeoDataFrame,
+    level: float,
+    kept: Unfinished,
+    kind: str = "places",
 ) -> dict[str, NDArray]:
-    """Predict at places, in their order, 65,536 at a time."""
+    """Predict at places, in their order, 65,536 at a time; `kind` names the pieces kept."""
     spots = centres_of(places)
     views = {name: find_encoder(name) for name in predictor.needs if name != "embedding"}
+    ready = min(kept.at_hand(kind) * ROWS_AT_ONCE, len(places))
+    if ready:
+        tell(f"going on from place {ready} of {len(places)}")
+
+    def part(start: int) -> dict[str, NDArray]:
+        rows = slice(start, start + ROWS_AT_ONCE)
+        return predictor(_inputs(encoder, places.iloc[rows], spots[rows], views), level)
+
     parts = []
     with progress("Predicting", len(places)) as advance:
         for start in range(0, len(places), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            inputs = _inputs(encoder, places.iloc[rows], spots[rows], views)
-            parts.append(predictor(inputs, level))
-            advance(len(inputs))
+            parts.append(kept.piece(f"{kind}-{start}", partial(part, start)))
+            advance(min(ROWS_AT_ONCE, len(places) - start))
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -454,16 +523,15 @@ def write_predictions(
     path: Path,
     predictor: Predictor,
     encoder: LocationEncoder,
-    places: gpd.GeoDataFrame | None,
+    places: gpd.GeoDataFrame,
     made: dict[str, Any],
     level: float,
+    kept: Unfinished,
 ) -> None:
     """Write predictions at places, one row a place in the same order, as GeoParquet."""
     from georama.products.geoparquet import write_points as write
 
-    if places is None:
-        return
-    said = predict_places(predictor, encoder, places, level)
+    said = predict_places(predictor, encoder, places, level, kept)
     columns = predictor.columns
     table = places.copy()
     for name, values in _named(said, columns).items():
@@ -518,7 +586,7 @@ def title_of(names: Sequence[str]) -> str:
 # ------------------------------------------------------------------------------- evidence
 
 
-def _with_errors(fitted: Fitted, columns: Columns, inputs: Inputs) -> Any:
+def _with_errors(fitted: Fitted, columns: Columns) -> Any:
     from georama.sources.natural_earth import continent_of
 
     checked = fitted.checked.copy()
@@ -633,14 +701,8 @@ def _verdict(labels: Labels, fitted: Fitted, edge: float, level: float) -> str:
     return text
 
 
-def _audit(
-    table: gpd.GeoDataFrame,
-    labels: Labels,
-    split: str,
-    checked: Any,
-    far: NDArray[np.float64] | None,
-) -> dict[str, Any]:
-    from georama.trust.leakage import audit_split
+def _test_side(labels: Labels, split: str) -> NDArray[np.bool_]:
+    """Which places the user's own split tests on."""
     from georama.wording import nearest
 
     if split not in labels.places.columns:
@@ -656,12 +718,17 @@ def _audit(
             remedy="give a column with two values",
         )
     named = [name for name in counts.index if name.startswith("test")]
-    return audit_split(
-        centres_of(labels.places),
-        (values == (named[0] if named else counts.index[-1])).to_numpy(),
-        checked,
-        far,
-    )
+    return (values == (named[0] if named else counts.index[-1])).to_numpy()
+
+
+def _has_truth(truth: gpd.GeoDataFrame, labels: Labels) -> None:
+    """Refuse places to check against that lack the label."""
+    missing = [name for name in labels.names if name not in truth.columns]
+    if missing:
+        raise DataError(
+            f"the places to check against lack the column {missing[0]!r}",
+            remedy=f"they have {', '.join(str(c) for c in truth.columns if c != 'geometry')}",
+        )
 
 
 def _external(
@@ -671,15 +738,10 @@ def _external(
     labels: Labels,
     level: float,
     source: Any,
+    kept: Unfinished,
 ) -> list[dict[str, Any]]:
     """Scores against places that had no part in the training."""
     columns = predictor.columns
-    missing = [name for name in labels.names if name not in truth.columns]
-    if missing:
-        raise DataError(
-            f"the places to check against lack the column {missing[0]!r}",
-            remedy=f"they have {', '.join(str(c) for c in truth.columns if c != 'geometry')}",
-        )
     if columns.kind == "classification":
         codes = {name: k for k, name in enumerate(columns.classes)}
         known = truth[labels.names[0]].astype(str).map(codes)
@@ -688,7 +750,7 @@ def _external(
         values = np.asarray(truth[list(labels.names)], dtype=np.float64)
     good = np.isfinite(values).all(axis=1)
     truth, values = truth.iloc[np.flatnonzero(good)].reset_index(drop=True), values[good]
-    said = predict_places(predictor, encoder, truth, level)
+    said = predict_places(predictor, encoder, truth, level, kept, "check")
     name = Path(source).name if isinstance(source, str | Path) else "given places"
     row: dict[str, Any] = {"name": name, "n": len(truth)}
     guess = said["prediction"]
@@ -743,6 +805,8 @@ def _provenance(
     }  # fmt: skip
     command = "georama map" if "georama" in Path(sys.argv[0]).name else "georama.map"
     model = weights
+    if model is None and given["model"] not in MODELS and Path(given["model"]).exists():
+        model = given["model"]
     if model is None and encoder.name == "world":
         model = Path(__file__).parents[1] / "weights" / "world" / "model.safetensors"
     return provenance(command, read, shown_parameters, model=model)

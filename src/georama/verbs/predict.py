@@ -46,6 +46,7 @@ def predict(
     from georama.products.atomic import output_folder
     from georama.products.picture import draw_map
     from georama.products.provenance import provenance
+    from georama.products.unfinished import fingerprint, unfinished
 
     predictor, card = Predictor.load(Path(model))
     none = np.empty(0)
@@ -55,17 +56,23 @@ def predict(
         made_before.get("model") or predictor.encoder, weights or made_before.get("weights")
     )
     unit = str(made_before.get("unit") or "")
-    parameters = {"region": region, "bbox": bbox, "resolution": resolution, "level": level}
+    parameters = {
+        "region": region, "bbox": bbox, "resolution": resolution, "sea": sea, "level": level,
+        "weights": weights,
+    }  # fmt: skip
     read = [Path(at)] if isinstance(at, str | Path) else []
     made = provenance("georama predict", read, parameters, model=Path(model))
-    folder = output_folder(out)
-    if at is not None:
-        path = folder / "predictions.parquet"
-        write_predictions(path, predictor, encoder, read_other(at), made, level)
-        return {"predictions": str(path)}
+    places = None if at is None else read_other(at)
     area = area_of(predictor.lonlat, bbox, region, resolution, sea)
-    path = folder / "map.tif"
-    paint(path, predictor, encoder, area, unit, made, level)
-    mapped = shown(path, predictor.columns, unit, level, title_of(predictor.columns.names))
-    draw_map(mapped, None, folder / "map.png")
-    return {"map": str(path), "picture": str(folder / "map.png")}
+    folder = output_folder(out)
+    request = fingerprint(made, *([] if places is None else [places.geometry.to_wkb()]))
+    with unfinished(folder, request) as kept:
+        if places is not None:
+            path = folder / "predictions.parquet"
+            write_predictions(path, predictor, encoder, places, made, level, kept)
+            return {"predictions": str(path)}
+        path = folder / "map.tif"
+        paint(path, predictor, encoder, area, unit, made, level, kept)
+        mapped = shown(path, predictor.columns, unit, level, title_of(predictor.columns.names))
+        draw_map(mapped, None, folder / "map.png")
+        return {"map": str(path), "picture": str(folder / "map.png")}
