@@ -85,6 +85,53 @@ def test_circular_labels_wrap():
     assert "regression" in complaint(table(v=RAMP), "v", UsageError, period=360)
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "period", "why"),
+    [
+        ("s1_sos_doy", np.linspace(60, 150, 40).round(), 365.25, "its name says so"),
+        ("dayOfYear", np.linspace(1, 366, 40).round(), 365.25, "its name says so"),
+        ("month", np.arange(40) % 12 + 1, 12, "its name says so"),
+        ("hour", np.linspace(0, 23.5, 40), 24, "its name says so"),
+        ("wind_direction", np.linspace(5, 200, 40), 360, "its name says so"),
+        ("v", np.arange(40) % 12 + 1, 12, "its values go from 1 to 12"),
+        ("v", np.linspace(0, 23.9, 40), 24, "its values go from 0 to 23.9"),
+        ("v", np.linspace(2, 359, 40), 360, "its values go from 2 to 359"),
+        ("v", np.linspace(-179, 179, 40), 360, "its values go from -179 to 179"),
+        ("v", np.linspace(1, 365, 40).round(), 365.25, "its values go from 1 to 365"),
+    ],
+)
+def test_a_circle_is_found_by_name_or_values_and_told(name, values, period, why):
+    labels = label_column(table(**{name: values}), name, kind="circular")
+    assert labels.period == period
+    assert why in labels.notes[0]
+    assert "--period overrides this" in labels.notes[0]
+    given = label_column(table(**{name: values}), name, kind="circular", period=400)
+    assert given.period == 400
+    assert not any("taken for" in note for note in given.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("v", RAMP * 7), ("wind_direction", RAMP * 3600), ("monthly_rain", RAMP * 40)],
+)
+def test_a_circle_that_nothing_tells_is_asked_for(name, values):
+    told = complaint(table(**{name: values}), name, UsageError, kind="circular")
+    assert f"column {name} with values from 0 to {values[-1]:g} does not tell it" in told
+    assert not label_column(table(**{name: values}), name).notes
+    assert "longer than 0" in complaint(table(v=RAMP), "v", UsageError, kind="circular", period=-1)
+
+
+def test_labels_beyond_their_circle_are_counted():
+    labels = label_column(table(doy=np.arange(40) * 10 - 5), "doy", kind="circular", period=365)
+    assert "3 labels beyond 0 to 365 wrapped round the circle" in labels.notes[0]
+
+
+def test_the_coordinates_themselves_are_no_label():
+    frame = table().assign(x=lambda t: t.geometry.x, y=lambda t: t.geometry.y)
+    assert "column x is the longitude of the places" in complaint(frame, "x")
+    assert "column y is the latitude of the places" in complaint(frame, "y")
+
+
 def test_shares_of_a_whole():
     frame = table(a=RAMP * 50, b=50 - RAMP * 50, c=np.full(40, 50.0))
     labels = label_column(frame, "a, b,c")

@@ -88,12 +88,14 @@ class Scale:
         return (colormaps[self.cmap](np.linspace(0, 1, count))[:, :3] * 255).round().astype("uint8")
 
 
-def amount_scale(values: NDArray[Any], kind: str) -> Scale:
-    """The scale of predicted amounts: robust limits, logarithmic for strongly skewed positives."""
-    low, high = robust_limits(values)
+def amount_scale(values: NDArray[Any], kind: str, period: float | None = None) -> Scale:
+    """The scale of predicted amounts: robust limits, logarithmic for strongly skewed positives.
+
+    Circular amounts get the whole circle of `period`, of 360 where none is given.
+    """
     if kind == "circular":
-        top = 24.0 if 12 < high <= 24 else 360.0 if high > 2 * math.pi else 2 * math.pi
-        return Scale(0.0, top, cmap="twilight")
+        return Scale(0.0, period or 360.0, cmap="twilight")
+    low, high = robust_limits(values)
     seen = np.asarray(values, dtype=np.float64)
     seen = seen[np.isfinite(seen)]
     if seen.size and seen.min() >= 0 and np.median(seen) > 0 and high > 30 * np.median(seen):

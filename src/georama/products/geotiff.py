@@ -81,7 +81,7 @@ def write_map(
     return Path(path)
 
 
-MAP_ATTRS = ("target", "unit", "kind", "level", "classes", "title")
+MAP_ATTRS = ("target", "unit", "kind", "level", "classes", "title", "period")
 
 
 def share_names(mapped: xr.Dataset) -> tuple[str, ...]:
@@ -110,6 +110,7 @@ class MapWriter:
         classes: Names of the classes; the prediction is an index into them.
         title: One line for people.
         shares: Names of several targets; the bands are then one triple per share.
+        period: Length of the circle of a circular target; 360 when absent.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class MapWriter:
         classes: Sequence[str] = (),
         title: str = "",
         shares: Sequence[str] = (),
+        period: float | None = None,
     ) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in (".tif", ".tiff"):
@@ -141,6 +143,7 @@ class MapWriter:
         self.kind = kind
         self.unit = unit
         self.level = level
+        self.period = period
         self.target = target
         self.classes = [str(name) for name in classes] if kind == "classification" else []
         triples = [f"_{name}" for name in shares] or [""]
@@ -157,6 +160,8 @@ class MapWriter:
             "level": f"{level:g}",
             "provenance": as_json(provenance),
         }
+        if period is not None:
+            self._tags["period"] = f"{period:g}"
         self._stack = ExitStack()
         self._maps: list[_Raw] = []
         self._seen: list[NDArray[np.float32]] = []
@@ -278,7 +283,7 @@ class MapWriter:
             style = class_style(self.classes)
         else:
             seen = np.concatenate([np.empty(0, dtype=np.float32), *self._seen])
-            style = amount_style(amount_scale(seen, self.kind))
+            style = amount_style(amount_scale(seen, self.kind, self.period))
         self._style.write_text(style, encoding="utf-8")
         # Averages are wrong for class indices and for angles; there, overviews take one cell.
         smooth = self.kind in ("regression", "counts")

@@ -89,7 +89,7 @@ def overview(mapped: xr.Dataset, *, most: int, share: str = "") -> Overview:
         doubt = layers["upper"] - layers["lower"]
         if kind == "circular":
             # An interval may run over the end of the circle.
-            period = 24.0 if 12 < np.nanmax(layers["prediction"], initial=0) <= 24 else 360.0
+            period = float(mapped.attrs.get("period") or 360.0)
             doubt = np.where(doubt < 0, doubt + period, doubt)
     a, b, c, d, e, f = tuple(box.transform)[:6]
     return Overview(

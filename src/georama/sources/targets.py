@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from georama.errors import DataError, UsageError
-from georama.places import keep_rows, name_rows
+from georama.places import keep_rows, lonlat, name_rows
 from georama.sources.columns import MISSING_WORDS, as_numbers, plain
 from georama.wording import count, listing, nearest, quoted
 
@@ -28,11 +28,24 @@ _COUNT_WORDS = (
     "count", "number", "num", "abundance", "richness", "cases", "individuals", "population", "pop",
     "deaths", "events", "species", "visits",
 )  # fmt: skip
-# Words in a column name that betray a circle, and its length.
+# Words in a column name that betray a circle, what runs in it, and its length.
 _CIRCLES = (
-    (("doy", "dayofyear", "julianday", "yday"), 365.25),
-    (("direction", "aspect", "bearing", "azimuth", "heading", "winddir"), 360.0),
-    (("hour", "hourofday"), 24.0),
+    (("doy", "dayofyear", "julianday", "yday"), "days of the year", 365.25),
+    (
+        ("direction", "aspect", "bearing", "azimuth", "heading", "winddir"),
+        "degrees", 360.0,
+    ),
+    (("hour", "hourofday"), "hours of the day", 24.0),
+    (("month", "monthofyear"), "months of the year", 12.0),
+)  # fmt: skip
+# Where the name is silent, whole numbers (True) or any that fill such a range go round a circle:
+# lowest value from, to; highest value from, to.
+_ROUND = (
+    (True, (0, 1), (11, 12), "months of the year", 12.0),
+    (False, (0, 1), (23, 24), "hours of the day", 24.0),
+    (False, (0, 10), (350, 360), "degrees", 360.0),
+    (False, (-180, -170), (170, 180), "degrees", 360.0),
+    (True, (1, 10), (361, 366), "days of the year", 365.25),
 )
 
 
@@ -121,7 +134,7 @@ def label_column(
             values = _numbers(places, column, name)[:, None]
             values = _without_sentinels(values, name, notes, dropped)
     if guessed == "circular":
-        period = _period(name, period)
+        period = _period(name, values, period, notes)
         values = np.mod(values, period)
     elif period is not None:
         raise UsageError(f"a period belongs to circular labels, these are {guessed}",
@@ -143,13 +156,15 @@ def label_column(
         places, values = keep_rows(places, usable), values[usable]
     places, values = _merge(places, values, guessed, classes, period, notes, dropped)
     _enough(places, values, names, dropped)
+    _no_coordinate(places, values, names)
     if guessed == "classification":
         values, classes = _present_classes(values, classes, name, notes)
     else:
-        hint = _circle_hint(name)
-        if hint and guessed != "circular":
+        hint = _circle_by_name(name, values) if guessed in ("regression", "counts") else None
+        if hint:
             notes.append(
-                f"column {name} may run in a circle; if so give --kind circular --period {hint:g}"
+                f"column {name} may run in a circle of {hint[0]}; if so give --kind circular "
+                f"--period {hint[1]:g}"
             )
     places = places.copy()
     places.attrs = {**places.attrs, "notes": [*places.attrs.get("notes", []), *notes]}
@@ -325,19 +340,64 @@ def _shares(places: gpd.GeoDataFrame, names: Sequence[str]) -> NDArray[np.float6
     return values / total[:, None]
 
 
-def _circle_hint(name: str) -> float | None:
-    for words, length in _CIRCLES:
-        if any(plain(name) == word or (len(word) > 4 and word in plain(name)) for word in words):
-            return length
+def _circle_by_name(name: str, values: NDArray[np.float64]) -> tuple[str, float] | None:
+    """What runs in a circle, and its length, as far as a column name tells and its values allow."""
+    words = {
+        plain(word) for word in re.findall(r"[^\W\d_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name))
+    }
+    low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
+    for known, what, length in _CIRCLES:
+        # A short word inside a longer one says nothing: months stand in "monthly rain" too.
+        named = any(
+            w == plain(name) or w in words or (len(w) > 5 and w in plain(name)) for w in known
+        )
+        if named and -length / 2 <= low and high <= np.ceil(length):
+            return what, length
     return None
 
 
-def _period(name: str, period: float | None) -> float:
-    period = period or _circle_hint(name)
-    if period is None or not (np.isfinite(period) and period > 0):
-        raise UsageError(
-            f"circular labels need the length of their circle, column {name} does not tell it",
-            remedy="give --period, for example 360 for bearings or 365 for days of the year",
+def _circle_by_values(values: NDArray[np.float64]) -> tuple[str, float] | None:
+    """The same for values that go all the way round."""
+    present = values[np.isfinite(values)]
+    if not len(present):
+        return None
+    low, high, whole = present.min(), present.max(), bool((present % 1 == 0).all())
+    for only_whole, lowest, highest, what, length in _ROUND:
+        if (whole or not only_whole) and (
+            lowest[0] <= low <= lowest[1] and highest[0] <= high <= highest[1]
+        ):
+            return what, length
+    return None
+
+
+def _period(
+    name: str, values: NDArray[np.float64], period: float | None, notes: list[str]
+) -> float:
+    """The length of the circle: as given, else by the name of the column, else by its values."""
+    low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
+    if period is None:
+        named = _circle_by_name(name, values)
+        found = named or _circle_by_values(values)
+        if found is None:
+            raise UsageError(
+                f"circular labels need the length of their circle, column {name} with values from "
+                f"{low:.6g} to {high:.6g} does not tell it",
+                remedy="give --period, for example 360 for bearings or 365 for days of the year",
+            )
+        what, period = found
+        why = "its name says so" if named else f"its values go from {low:.6g} to {high:.6g}"
+        notes.append(
+            f"column {name} taken for {what}, a circle of {period:g}, as {why}; "
+            "--period overrides this"
+        )
+    if not (np.isfinite(period) and period > 0):
+        raise UsageError(f"a circle is longer than 0, got --period {period:g}",
+                         remedy="give for example 360 or 365")  # fmt: skip
+    beyond = int(((values < 0) | (values > period)).sum())
+    if beyond:
+        notes.append(
+            f"{count(beyond, 'label')} beyond 0 to {period:g} wrapped round the circle "
+            f"(column {name} goes from {low:.6g} to {high:.6g})"
         )
     return float(period)
 
@@ -424,6 +484,18 @@ def _enough(
             f"{what} the same label at all {len(places):,} places, there is nothing to learn",
             remedy="check the column",
         )
+
+
+def _no_coordinate(
+    places: gpd.GeoDataFrame, values: NDArray[np.float64], names: tuple[str, ...]
+) -> None:
+    spots = lonlat(places)
+    for axis, word in enumerate(("longitude", "latitude")):
+        if values.shape[1] == 1 and np.allclose(values[:, 0], spots[:, axis], rtol=0, atol=1e-6):
+            raise DataError(
+                f"column {names[0]} is the {word} of the places, a map of it shows nothing new",
+                remedy="give the column that was measured as --target",
+            )
 
 
 def _unit(name: str) -> str:
