@@ -267,6 +267,34 @@ def test_bad_input_gives_one_sentence_and_leaves_nothing(name, tmp_path, capfd):
     assert not out.exists()
 
 
+def test_an_error_of_the_label_names_the_file(tmp_path, capfd):
+    one_value("temperature", 2, "warm").to_csv(tmp_path / "t.csv", index=False)
+    assert cli.run(["map", str(tmp_path / "t.csv"), "--target", "temperature"]) == 3
+    assert capfd.readouterr().err.startswith("georama: t.csv: column temperature")
+
+
+def test_a_plan_tells_what_was_dropped(tmp_path, capfd):
+    table = pd.concat([NEAR, NEAR.head(10)])
+    table.iloc[:3, table.columns.get_loc("temperature")] = np.nan
+    table.to_csv(tmp_path / "t.csv", index=False)
+    arguments = ["map", str(tmp_path / "t.csv"), "--target", "temperature", "--plan"]
+    assert cli.run([*arguments, "--model", "sh10"]) == 0
+    told = capfd.readouterr().err
+    assert "note: 3 rows without a label dropped" in told
+    assert "note: 7 places with several rows merged" in told
+
+
+def test_what_fails_late_is_refused_early(tmp_path):
+    with pytest.raises(UsageError, match="no column is called 'part'"):
+        plan_of(NEAR, tmp_path, split="part")
+    NEAR[["lon", "lat"]].to_csv(tmp_path / "check.csv", index=False)
+    with pytest.raises(DataError, match="lack the column 'temperature'"):
+        plan_of(NEAR, tmp_path, check=tmp_path / "check.csv")
+    with pytest.raises(UsageError, match="no model is called 'wrld'"):
+        map(tmp_path / "t.csv", "temperature", out=tmp_path / "out", model="wrld")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("content", ["", "lon,lat,temperature\n"], ids=["no bytes", "header only"])
 def test_an_empty_file_is_told(content, tmp_path, capfd):
     (tmp_path / "t.csv").write_text(content)
@@ -348,6 +376,7 @@ def test_a_read_only_folder_is_refused(tmp_path, capfd):
         ({"resolution": 0.0}, "resolution"),
         ({"resolution": -1.0}, "resolution"),
         ({"level": 0.2}, "level"),
+        ({"level": 2}, "level"),
         ({"kind": "guess"}, "kind"),
         ({"region": "Atlantis"}, "Atlantis"),
     ],

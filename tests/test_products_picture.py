@@ -118,6 +118,30 @@ def test_empty_maps_and_no_places_are_drawn(mapped, places, tmp_path):
     draw_map(mapped, places.iloc[:0], tmp_path / "n.png")
 
 
+def test_a_map_without_intervals_has_no_second_map(mapped, places, tmp_path):
+    bare = mapped.copy()
+    for end in ("lower", "upper"):
+        bare[end] = mapped[end] * np.nan
+    with_both = image.imread(draw_map(mapped, places, tmp_path / "both.png"))
+    alone = image.imread(draw_map(bare, places, tmp_path / "alone.png"))
+    assert alone.shape[0] < with_both.shape[0] - 200
+    assert alone.shape[1] == 1600
+
+
+def test_a_circle_is_coloured_over_its_whole_period():
+    assert amount_scale(np.array([50.0, 100.0]), "circular", 365).high == 365
+    assert amount_scale(np.array([2.0, 9.0]), "circular", 12.0).high == 12
+    assert amount_scale(np.array([2.0, 9.0]), "circular").high == 360
+
+
+def test_an_interval_over_the_end_of_its_circle_keeps_its_width(mapped):
+    around = mapped.copy()
+    around["lower"], around["upper"] = mapped["lower"] * 0 + 11, mapped["upper"] * 0 + 2
+    around.attrs |= {"kind": "circular", "period": 12.0}
+    doubt = overview(around, most=100).doubt
+    assert np.nanmin(doubt) == np.nanmax(doubt) == 3
+
+
 def test_shares_are_drawn_one_at_a_time(mapped, places, tmp_path):
     names = {"prediction": "prediction_town", "lower": "lower_town", "upper": "upper_town"}
     draw_map(mapped.rename(names), places, tmp_path / "m.png", share="town")

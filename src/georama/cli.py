@@ -301,6 +301,7 @@ def map(
     if as_json:
         print(json.dumps(result, indent=1, ensure_ascii=False, default=str))
     elif plan:
+        _note(result.pop("notes"))
         _pairs(result)
     else:
         _verdict(result)

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 _WIDE = 1600
 _DPI = 100
+_WIDER = 1.6  # from this width over height on, the small map and the words stand below the map
 _SEA = "#e9eff4"
 _LAND = "#d5d5d0"
 _INK = "#222222"
 _FAINT = "#666666"
 _MOST_PLACES = 20_000
-_MOST_CLASSES = 12
+_MOST_CLASSES = 12  # in a column beside the map; below it there is room for twice as many
 _OTHERS = (150, 150, 150)
 _Lines = tuple[list[NDArray[np.float64]], float, str]
 _STRIPE = 9  # pixels from one line of the hatching to the next
@@ -74,24 +75,30 @@ def draw_map(
     if not share and "prediction" not in mapped:
         share = share_names(mapped)[0]
     seen = overview(mapped, most=2400, share=share)
-    look = _Look.of(seen, dict(mapped.attrs))
-    dots = _dots(places, values, seen, look)
     frame = _Frame.of(seen)
-    layout = _Layout.of(frame, bar=look.scale is not None)
+    most = _MOST_CLASSES if frame.aspect < _WIDER else 2 * _MOST_CLASSES
+    look = _Look.of(seen, dict(mapped.attrs), most)
+    dots = _dots(places, values, seen, look)
+    doubted = bool(np.isfinite(seen.doubt).any())
+    layout = _Layout.of(frame, bar=look.scale is not None, doubted=doubted)
     shores = list(_shorelines(frame))
     figure = Figure(figsize=(_WIDE / _DPI, layout.height / _DPI), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     main = layout.axes(figure, layout.main)
-    side = layout.axes(figure, layout.side)
     view = frame.view(seen, round(layout.main[2] * 1.5))
     frame.paint(main, look.colours(view.value), view, hatch=True)
     frame.outline(main, shores, labels=True, size=12)
     if dots is not None:
         _draw_dots(main, frame, dots, look)
-    small = frame.view(seen, round(layout.side[2] * 1.5))
-    frame.paint(side, look.doubt_colours(small.doubt), small, hatch=False)
-    frame.outline(side, shores, labels=False, size=10)
-    layout.titles(figure, look, mapped.attrs.get("title", ""))
+    if layout.side is not None:
+        side = layout.axes(figure, layout.side)
+        small = frame.view(seen, round(layout.side[2] * 1.5))
+        frame.paint(side, look.doubt_colours(small.doubt), small, hatch=False)
+        frame.outline(side, shores, labels=False, size=10)
+    title = str(mapped.attrs.get("title", ""))
+    if share:
+        title = f"{share}, one of {len(share_names(mapped))} shares"
+    layout.titles(figure, look, title)
     layout.legends(figure, look, dots, view)
     with writing(target) as temporary:
         figure.savefig(temporary, format="png", dpi=_DPI, metadata={"Title": look.title})
@@ -118,15 +125,16 @@ class _Look:
     classes: list[tuple[int, str, tuple[int, int, int]]]
 
     @classmethod
-    def of(cls, seen: Overview, attrs: dict[str, Any]) -> _Look:
+    def of(cls, seen: Overview, attrs: dict[str, Any], most: int) -> _Look:
         kind = attrs.get("kind", "regression")
         title = seen.name or str(attrs.get("title", ""))
         scale, classes = None, []
         if kind == "classification":
-            classes = _shown_classes(seen.value, [str(name) for name in attrs.get("classes", [])])
+            names = [str(name) for name in attrs.get("classes", [])]
+            classes = _shown_classes(seen.value, names, most)
             doubt = Scale(0.0, 1.0, cmap="magma")
         else:
-            scale = amount_scale(seen.value, kind)
+            scale = amount_scale(seen.value, kind, attrs.get("period"))
             doubt = width_scale(seen.doubt)
         level = float(attrs.get("level", 0.9))
         return cls(title, str(attrs.get("unit", "")), kind, level, scale, doubt, classes)
@@ -164,12 +172,12 @@ def _shaded(values: NDArray[Any], scale: Scale) -> NDArray[np.uint8]:
 
 
 def _shown_classes(
-    value: NDArray[Any], names: list[str]
+    value: NDArray[Any], names: list[str], most: int
 ) -> list[tuple[int, str, tuple[int, int, int]]]:
     index, counts = np.unique(value[np.isfinite(value)].astype(int), return_counts=True)
-    most = index[np.argsort(-counts, kind="stable")][:_MOST_CLASSES]
+    index = index[np.argsort(-counts, kind="stable")][:most]
     palette = class_palette(max(len(names), 1))
-    return [(int(i), names[i], palette[i]) for i in sorted(most)]
+    return [(int(i), names[i], palette[i]) for i in sorted(index)]
 
 
 def _dots(
@@ -410,36 +418,39 @@ class _View:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where things stand, in pixels from the left and the bottom: (x, y, width, height)."""
+    """Where things stand, in pixels from the left and the bottom: (x, y, width, height).
+
+    A map without intervals has no small second map, `side`.
+    """
 
     height: int
     main: tuple[float, float, float, float]
-    side: tuple[float, float, float, float]
+    side: tuple[float, float, float, float] | None
     bar: tuple[float, float, float, float]
     side_bar: tuple[float, float, float, float]
     words: tuple[float, float, float, float]
     top: float
 
     @classmethod
-    def of(cls, frame: _Frame, *, bar: bool) -> _Layout:
+    def of(cls, frame: _Frame, *, bar: bool, doubted: bool) -> _Layout:
         head, margin, label = 78, 40, 84
-        if frame.aspect >= 1.6:
+        if frame.aspect >= _WIDER:
             wide = _WIDE - label - margin
             tall = wide / frame.aspect
-            small = (660.0, 660 / frame.aspect)
-            low = 96.0
-            row = max(small[1] + 46, 300)
+            small = (660.0, 660 / frame.aspect) if doubted else (0.0, 0.0)
+            low = 96.0 if doubted else 0.0
+            row = max(small[1] + 46, 300) if doubted else 96.0
             main_y = low + row + (110 if bar else 44)
             height = round(main_y + tall + head)
             side_y = low + row - 46 - small[1]
-            words_x = label + small[0] + 90
+            words_x = label + small[0] + (90 if doubted else 0)
             return cls(
                 height,
                 (label, main_y, wide, tall),
-                (label, side_y, *small),
+                (label, side_y, *small) if doubted else None,
                 (label + wide * 0.18, main_y - 52, wide * 0.64, 18),
                 (label + 60, side_y - 34, small[0] - 120, 14),
-                (words_x, low - 60, _WIDE - margin - words_x, row + 40),
+                (words_x, max(low - 60, 0), _WIDE - margin - words_x, row + 40 * doubted),
                 height - 12,
             )
         wide = min(980.0, 1150 * frame.aspect)
@@ -455,10 +466,10 @@ class _Layout:
         return cls(
             height,
             (label, main_y, wide, tall),
-            (right, side_y, *small),
+            (right, side_y, *small) if doubted else None,
             (label + wide * 0.12, main_y - 58, wide * 0.76, 18),
             (right + 20, side_y - 36, small[0] - 40, 14),
-            (right, 30, column, side_y - 36 - 70 - 30),
+            (right, 30, column, (side_y - 36 - 70 if doubted else main_y + tall) - 30),
             height - 12,
         )
 
@@ -474,18 +485,20 @@ class _Layout:
             self.main[0] / _WIDE, 1 - 22 / self.height, _safe(_cut(heading, 85)), fontsize=21,
             color=_INK, va="top", ha="left", weight="bold",
         )  # fmt: skip
+        if self.side is None:
+            return
         figure.text(
             self.side[0] / _WIDE, (self.side[1] + self.side[3] + 14) / self.height,
             _safe(look.doubt_title), fontsize=14, color=_INK, va="bottom", ha="left",
         )  # fmt: skip
 
     def legends(self, figure: Figure, look: _Look, dots: _Dots | None, view: _View) -> None:
+        doubt = look.doubt_title
         if look.scale is not None:
             self._bar(figure, self.bar, look.scale, look.named(look.title), 13)
-            doubt = look.named(look.doubt_title)
-        else:
-            doubt = look.doubt_title
-        self._bar(figure, self.side_bar, look.doubt, doubt, 12)
+            doubt = look.named(doubt)
+        if self.side is not None:
+            self._bar(figure, self.side_bar, look.doubt, doubt, 12)
         self._words(figure, look, dots, view)
 
     def _bar(
@@ -510,6 +523,8 @@ class _Layout:
         entries: list[Any] = []
         x, y, wide, tall = self.words
         columns = 2 if len(look.classes) > 5 and wide > 700 else 1
+        if columns > 1 and len(look.classes) > 12 and max(len(n) for _, n, _ in look.classes) < 10:
+            columns = 3
         for _, name, colour in look.classes:
             short = _safe(_cut(name, 44 if columns == 1 else 26))
             entries.append(Patch(facecolor=_share(colour), edgecolor=_FAINT, label=short))
@@ -519,7 +534,7 @@ class _Layout:
                 grey = _share(_OTHERS)
                 entries.append(Patch(facecolor=grey, edgecolor=_FAINT, label="other classes"))
         if dots is not None:
-            told = f"{dots.count:,} places".replace(",", " ")
+            told = f"{dots.count:,} place{'s' if dots.count > 1 else ''}".replace(",", " ")
             told += " (measured, same colours)" if dots.values is not None else " used"
             if dots.count > len(dots.lonlat):
                 told += f", {_MOST_PLACES:,} drawn".replace(",", " ")

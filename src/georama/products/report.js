@@ -83,6 +83,8 @@
   const latAt = (y) => y0 - (y - tall / 2) / k;
 
   function size() {
+    // A page in a hidden tab or a folded frame has no width yet; it asks again when it gets one.
+    if (!box.clientWidth) return;
     const before = k / least;
     wide = box.clientWidth;
     tall = Math.round(Math.min(680, Math.max(210, wide * (north - south) / ((east - west) * squeeze))));

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _CELLS = 280_000  # of all layers together, so that the page stays below 6 MB
 _MOST_DOTS = 4_000
 _MOST_SPOTS = 1_500
-_MOST_CLASSES = 12
+_MOST_CLASSES = 12  # of a table; a legend has room for twice as many
 _NONE = 65_535
 _SCHEME_TEXT = {
     "random": "the tested places lie among the training places, which flatters every model",
@@ -51,8 +51,13 @@ _CALIBRATED = (
     "narrow."
 )
 _ROLES = {"ours": "georama", "part": "part of it", "baseline": "baseline"}
-_HIGHER_IS_BETTER = ("r2", "accuracy", "balanced_accuracy", "f1", "kappa", "auc", "skill")
-_METRIC_NAMES = {"r2": "R²", "rmse": "RMSE", "mae": "MAE", "accuracy": "accuracy", "f1": "F1"}
+_HIGHER_IS_BETTER = (
+    "r2", "accuracy", "balanced_accuracy", "f1", "kappa", "auc", "skill", "near",
+)  # fmt: skip
+_METRIC_NAMES = {
+    "r2": "R²", "rmse": "RMSE", "mae": "MAE", "f1": "F1", "balanced_accuracy": "balanced",
+    "wrong": "share of wrong classes",
+}  # fmt: skip
 
 
 def write_report(
@@ -173,7 +178,7 @@ def _payload(
         "grid": grid,
         "doubt_name": _doubt_name(kind, level),
         "applicable": _packed_flags(first.applicable),
-        "fields": [_field(one, kind) for one in seen],
+        "fields": [_field(one, kind, attrs.get("period")) for one in seen],
         "classes": _class_rows(first, names),
         "land": land,
         "borders": borders,
@@ -188,9 +193,9 @@ def _doubt_name(kind: str, level: float) -> str:
     return f"Width of the {100 * level:g} % interval"
 
 
-def _field(seen: Overview, kind: str) -> dict[str, Any]:
+def _field(seen: Overview, kind: str, period: float | None) -> dict[str, Any]:
     is_class = kind == "classification"
-    scale = None if is_class else amount_scale(seen.value, kind)
+    scale = None if is_class else amount_scale(seen.value, kind, period)
     doubt = Scale(0.0, 1.0, cmap="magma") if is_class else width_scale(seen.doubt)
     return {
         "name": seen.name,
@@ -239,7 +244,7 @@ def _class_rows(seen: Overview, names: Sequence[str]) -> list[dict[str, Any]]:
         return []
     found = seen.value[np.isfinite(seen.value)].astype(int)
     counts = np.bincount(found, minlength=len(names))
-    most = set(np.argsort(-counts, kind="stable")[:_MOST_CLASSES].tolist())
+    most = set(np.argsort(-counts, kind="stable")[: 2 * _MOST_CLASSES].tolist())
     palette = class_palette(len(names))
     return [
         {"name": name, "colour": palette[i], "shown": i in most and bool(counts[i])}
@@ -561,6 +566,10 @@ def _distance_chart(scores: Mapping[str, Any], in_unit: str) -> str:
     if not bins:
         return ""
     names = [name for name in ("rmse", "mae") if any(_fine(row.get(name)) for row in bins)]
+    if scores.get("kind") == "classification" and "mae" in names:
+        # The error of a class is 0 or 1, its mean the share of wrong ones.
+        bins = [{**row, "wrong": row.get("mae")} for row in bins]
+        names, in_unit = ["wrong"], ""
     if not names:
         names = [name for name in ("accuracy", "error") if any(_fine(r.get(name)) for r in bins)]
         in_unit = ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from georama.places import lonlat as centres_of
 from georama.progress import progress, tell
 from georama.trust.conformal import coverage
 from georama.verbs.embed import MODELS, find_encoder
+from georama.wording import listing
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -134,7 +135,8 @@ def map(
         raise UsageError(f"level must lie in 0.5 to 0.99, got {level:g}", remedy="try --level 0.9")
     reading = {"lon": lon, "lat": lat, "crs": crs, "layer": layer}
     table = read_places(places, **reading) if isinstance(places, str | Path) else places
-    labels = label_column(table, target, kind=kind, unit=unit, period=period)
+    with _from_file(places):
+        labels = label_column(table, target, kind=kind, unit=unit, period=period)
     wanted = None if at is None else read_other(at)
     truth = None if check is None else read_other(check)
     spots = centres_of(labels.places)
@@ -143,11 +145,12 @@ def map(
     apart = None if split is None else _test_side(labels, split)
     if truth is not None:
         _has_truth(truth, labels)
+    encoder = find_encoder(model, weights)
     if plan:
-        return _plan(len(spots), area, len(wanted) if wanted is not None else 0)
+        points = len(wanted) if wanted is not None else 0
+        return {**_plan(len(spots), area, points), "notes": _notes(table, labels)}
     folder = output_folder(out)
 
-    encoder = find_encoder(model, weights)
     columns = Columns.of(labels)
     read = [Path(p) for p in (places, at, check) if isinstance(p, str | Path)]
     made = _provenance(read, encoder, weights, locals())
@@ -184,6 +187,18 @@ def map(
 
 
 # ------------------------------------------------------------------------------- reading
+
+
+@contextmanager
+def _from_file(places: Any) -> Iterator[None]:
+    """Name the file in what is wrong with its labels."""
+    try:
+        yield
+    except DataError as error:
+        if not isinstance(places, str | Path):
+            raise
+        told = f"{Path(places).name}: {error.message}"
+        raise DataError(told, remedy=error.remedy) from error
 
 
 def read_other(source: str | Path | gpd.GeoDataFrame) -> gpd.GeoDataFrame:
@@ -394,6 +409,7 @@ def paint(
         MapWriter(
             path, box, provenance=made, target=", ".join(columns.names), unit=unit, kind=kind,
             level=level, classes=columns.classes, shares=shares, title=", ".join(columns.names),
+            period=columns.period,
         ) as writer,
         progress("Mapping", height) as advance,
     ):  # fmt: skip
@@ -488,6 +504,7 @@ def shown(path: Path, columns: Columns, unit: str, level: float, title: str) -> 
             "level": level,
             "classes": list(columns.classes),
             "title": title,
+            "period": columns.period,
         },
     )
 
@@ -580,7 +597,7 @@ def _write_rest(
 
 def title_of(names: Sequence[str]) -> str:
     """How a map of these columns is called."""
-    return names[0] if len(names) == 1 else f"shares: {', '.join(names)}"
+    return names[0] if len(names) == 1 else f"the shares of {listing(names, most=3)}"
 
 
 # ------------------------------------------------------------------------------- evidence
@@ -619,11 +636,16 @@ def _scores(
     metric = METRICS[columns.kind]
     edge = block_edge(predictor.lonlat)
     blocked = checked[checked["scheme"] == "blocks"]
+    classes = columns.kind == "classification"
     by_continent = {
         str(name): {
             "n": len(rows),
             "coverage": coverage(rows["inside"].to_numpy()),
-            "rmse": float(np.sqrt((rows["error"] ** 2).mean())),
+            **(
+                {"accuracy": 1.0 - float(rows["error"].mean())}
+                if classes
+                else {"rmse": float(np.sqrt((rows["error"] ** 2).mean()))}
+            ),
         }
         for name, rows in blocked.groupby("continent")
     }
@@ -666,14 +688,15 @@ def _scores(
         },
         "leakage": {"random against blocks": gap(fitted.models, metric)},
         "external": [],
-        "notes": [*labels.notes, *_unusual(table, labels)],
+        "notes": _notes(table, labels),
         "provenance": made,
     }
 
 
-def _unusual(table: gpd.GeoDataFrame, labels: Labels) -> list[str]:
-    """Notes of the reader that the labels do not repeat."""
-    return [note for note in table.attrs.get("notes", []) if note not in labels.notes]
+def _notes(table: gpd.GeoDataFrame, labels: Labels) -> list[str]:
+    """Notes on the labels, and those of the reader that they do not repeat."""
+    of_reader = table.attrs.get("notes", [])
+    return [*labels.notes, *(note for note in of_reader if note not in labels.notes)]
 
 
 def _verdict(labels: Labels, fitted: Fitted, edge: float, level: float) -> str:
@@ -705,10 +728,11 @@ def _test_side(labels: Labels, split: str) -> NDArray[np.bool_]:
     """Which places the user's own split tests on."""
     from georama.wording import nearest
 
-    if split not in labels.places.columns:
+    columns = [str(name) for name in labels.places.columns if name != "geometry"]
+    if split not in columns:
         raise UsageError(
             f"no column is called {split!r} (--split)",
-            remedy=f"use one of {', '.join(nearest(split, labels.places.columns))}",
+            remedy=f"use one of {', '.join(nearest(split, columns))}",
         )
     values = labels.places[split].astype(str).str.lower()
     counts = values.value_counts()
