@@ -118,6 +118,12 @@ def test_empty_maps_and_no_places_are_drawn(mapped, places, tmp_path):
     draw_map(mapped, places.iloc[:0], tmp_path / "n.png")
 
 
+def test_a_legend_beside_the_map_ends_within_the_picture(places, tmp_path):
+    classes = samples.classes_of(samples.mapped_of(places, (60, 60), (-12, 34, 32, 60)), 14)
+    picture = image.imread(draw_map(classes, places, tmp_path / "m.png"))
+    assert (picture[-6:, :, :3] == 1).all()
+
+
 def test_a_map_without_intervals_has_no_second_map(mapped, places, tmp_path):
     bare = mapped.copy()
     for end in ("lower", "upper"):

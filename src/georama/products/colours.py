@@ -28,7 +28,9 @@ def class_palette(count: int) -> list[tuple[int, int, int]]:
         red, green, blue = colorsys.hls_to_rgb(hue, light, full)
         colour = (round(red * 255), round(green * 255), round(blue * 255))
         turn += 1
-        if colour not in colours:
+        # Colours apart from all before, as long as such are found.
+        apart = min((math.dist(colour, other) for other in colours), default=math.inf)
+        if apart > 255 / (1 + turn / 12):
             colours.append(colour)
     return colours
 

@@ -80,7 +80,8 @@ def draw_map(
     look = _Look.of(seen, dict(mapped.attrs), most)
     dots = _dots(places, values, seen, look)
     doubted = bool(np.isfinite(seen.doubt).any())
-    layout = _Layout.of(frame, bar=look.scale is not None, doubted=doubted)
+    entries = len(look.classes) + 4
+    layout = _Layout.of(frame, bar=look.scale is not None, doubted=doubted, entries=entries)
     shores = list(_shorelines(frame))
     figure = Figure(figsize=(_WIDE / _DPI, layout.height / _DPI), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -432,7 +433,7 @@ class _Layout:
     top: float
 
     @classmethod
-    def of(cls, frame: _Frame, *, bar: bool, doubted: bool) -> _Layout:
+    def of(cls, frame: _Frame, *, bar: bool, doubted: bool, entries: int) -> _Layout:
         head, margin, label = 78, 40, 84
         if frame.aspect >= _WIDER:
             wide = _WIDE - label - margin
@@ -460,7 +461,8 @@ class _Layout:
         small_wide = min(column, 560 * frame.aspect)
         small = (small_wide, small_wide / frame.aspect)
         main_y = 118.0
-        height = round(main_y + max(tall, small[1] + 420) + head)
+        # Each entry of the legend takes 33 pixels.
+        height = round(main_y + max(tall, small[1] + 420, small[1] + 33 * entries + 28) + head)
         main_y = height - head - tall
         side_y = height - head - 40 - small[1]
         return cls(
