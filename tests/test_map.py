@@ -413,13 +413,14 @@ def test_the_whole_world_fits_its_grid():
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A grid of six blocks, and the command that makes it."""
+    """A grid of 40 blocks, smaller ones than usual, and the command that makes it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     NEAR.to_csv(folder / "t.csv", index=False)
-    code = "import sys; from georama.cli import run; sys.exit(run(sys.argv[1:]))"
+    code = "import sys; import georama.verbs.map as m; m.ROWS_AT_ONCE = 960; "
+    code += "from georama.cli import run; sys.exit(run(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "map", str(folder / "t.csv")]
-    command += ["--target", "temperature", "--model", "sh10", "--bbox", "0,46,40,70"]
-    command += ["--resolution", "0.05", "--out"]
+    command += ["--target", "temperature", "--model", "sh10"]
+    command += ["--bbox", ",".join(f"{edge:g}" for edge in BOX), "--resolution", "0.05", "--out"]
     subprocess.run([*command, str(folder / "out")], check=True, capture_output=True)
     return folder / "out", command
 
@@ -460,7 +461,7 @@ def test_a_stopped_run_goes_on_to_the_same_map(undisturbed, tmp_path, by, code):
     again = subprocess.run([*command, str(out)], check=True, capture_output=True, text=True)
     assert "the fit of an interrupted run is taken up" in again.stderr
     assert "going on from row" in again.stderr
-    assert "of 480" in again.stderr
+    assert "of 160" in again.stderr
     assert {p.name for p in out.iterdir()} == MADE
     with rasterio.open(whole / "map.tif") as one, rasterio.open(out / "map.tif") as two:
         np.testing.assert_array_equal(one.read(), two.read())
