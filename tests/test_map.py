@@ -275,7 +275,7 @@ def test_an_error_of_the_label_names_the_file(tmp_path, capfd):
 
 def test_a_plan_tells_what_was_dropped(tmp_path, capfd):
     table = pd.concat([NEAR, NEAR.head(10)])
-    table.iloc[:3, table.columns.get_loc("temperature")] = np.nan
+    table["temperature"] = table["temperature"].where(np.arange(len(table)) >= 3)
     table.to_csv(tmp_path / "t.csv", index=False)
     arguments = ["map", str(tmp_path / "t.csv"), "--target", "temperature", "--plan"]
     assert cli.run([*arguments, "--model", "sh10"]) == 0
