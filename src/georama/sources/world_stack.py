@@ -238,7 +238,7 @@ def _elevation() -> NDArray[np.floating[Any]]:
 
 def _night_lights() -> NDArray[np.floating[Any]]:
     """The warm part of the picture: the blue tint of its ground is not light."""
-    picture = _picture("three-globe", "package/example/img/earth-night.jpg")
+    picture = _picture("three-globe", "example/img/earth-night.jpg")
     return np.clip(1.6 * picture[..., 0] - 0.6 * picture[..., 2], 0, 255)
 
 
