@@ -26,12 +26,29 @@ def blocks(lonlat: NDArray[np.float64], edge_deg: float) -> NDArray[np.int64]:
     Rows of blocks are `edge_deg` high; blocks of a row are as wide as high at its middle, so that
     they have about the same area everywhere.
     """
+    return np.unique(_cells(lonlat, edge_deg), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def kept_back(
+    lonlat: NDArray[np.float64], edge_deg: float, share: float, seed: int = 0
+) -> NDArray[np.bool_]:
+    """Whether each point (n, 2 degrees) lies in a block that is kept back from training.
+
+    The fate of a block follows from the seed alone, not from the points asked about: what a model
+    was trained on and what it is tested on can be split apart in different programs.
+    """
+    row, column = _cells(lonlat, edge_deg).T
+    size = int(np.ceil(180.0 / edge_deg)) + 1, int(np.ceil(360.0 / edge_deg)) + 1
+    return np.random.default_rng(seed).random(size)[row, column] < share
+
+
+def _cells(lonlat: NDArray[np.float64], edge_deg: float) -> NDArray[np.int64]:
+    """Row and column of the block that holds each point, (n, 2)."""
     row = np.floor((lonlat[:, 1] + 90.0) / edge_deg)
     middle = np.radians(np.clip((row + 0.5) * edge_deg - 90.0, -89.9, 89.9))
     count = np.maximum(np.rint(360.0 * np.cos(middle) / edge_deg), 1)
     column = np.floor((lonlat[:, 0] + 180.0) / 360.0 * count) % count
-    pair = np.stack([row, column], axis=1).astype(np.int64)
-    return np.unique(pair, axis=0, return_inverse=True)[1].reshape(-1)
+    return np.stack([row, column], axis=1).astype(np.int64)
 
 
 def block_edge(lonlat: NDArray[np.float64], wanted: int = 80) -> float:

@@ -1,0 +1,419 @@
+"""UrbanFusion: one embedding of a place from whichever modalities are at hand.
+
+D. J. Mühlematter, L. Che, Y. Hong, M. Raubal and N. Wiedemann 2025, arXiv 2510.13774. The route:
+frozen features of each modality become one token each, tokens are hidden at random
+(`fusion.masking`), a transformer fuses the rest into an embedding (`fusion.attention`), and two
+heads train it: complementary subsets of the same place are contrasted (`objectives.contrastive`),
+and the features of every modality are reconstructed from a subset (`objectives.masked`). What is
+known of places comes as `sample.View`; coordinates become spherical harmonics
+(`encoders.harmonics`). Afterwards any non-empty subset gives an embedding, coordinates alone too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from georama.card import Card
+from georama.encoders.harmonics import spherical_harmonics
+from georama.encoders.location import check_lonlat
+from georama.errors import DataError, UsageError
+from georama.fusion.masking import all_subsets, random_halves, random_subsets
+from georama.sample import View
+from georama.wording import listing
+
+if TYPE_CHECKING:
+    import torch
+
+CARD = Card(
+    name="urbanfusion",
+    title="One embedding from any subset of coordinates, imagery, maps and text of a place",
+    authors="D. J. Mühlematter, L. Che, Y. Hong, M. Raubal, N. Wiedemann",
+    year=2025,
+    arxiv="2510.13774",
+    family="fusion",
+    reads=("lonlat", "views"),
+    needs=(),
+    gives="256 numbers a place, no unit",
+    kept="one token a modality from frozen features, random token masking, one transformer layer "
+    "with average pooling, symmetric cross-entropy between complementary subsets with learned "
+    "temperature, mean squared reconstruction of standardised features in which every modality "
+    "weighs the same, both losses in one weighted sum",
+    left_out="Encoders of images and text are the caller's: features come as views. Coordinates "
+    "are reconstructed as a unit vector, not as degrees, which have a seam. A freely drawn third "
+    "subset is reconstructed from as well: complementary subsets never show the whole set. Widths, "
+    "the weight of the reconstruction and the schedule are our choice; the authors' code is not "
+    "to be had where this was written, so nothing was compared with it.",
+    known_limits=(
+        "A number that is unknown within a view that is present counts as the mean of training.",
+    ),
+)
+COORDINATES = "coordinates"
+PUBLISHED = {"street_view": 768, "remote_sensing": 384, "map": 2304, "poi_text": 384}
+"""Widths of the authors' frozen features; with coordinates, 31 subsets."""
+SMALLEST_DEVIATION, CUT = 1e-6, 6.0
+SHARPEST = 100.0
+CHUNK = 4096
+
+
+@dataclass(eq=False)
+class UrbanFusion:
+    """The recipe; call it with degrees, views of the places, or both, for embeddings (n, width).
+
+    Args:
+        modalities: Numbers of every view, by its name.
+        degrees: Of the spherical harmonics that describe coordinates; 0 leaves coordinates out.
+        width: Of tokens and embedding.
+        layers: Of the transformer.
+        contrasted: Width of the head that is contrasted.
+        seed: Of initial values, batches and masks.
+    """
+
+    modalities: Mapping[str, int] = field(default_factory=lambda: dict(PUBLISHED))
+    degrees: int = 10
+    width: int = 256
+    layers: int = 1
+    contrasted: int = 128
+    seed: int = 0
+    card: Card = CARD
+    tensors: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if COORDINATES in self.modalities:
+            raise UsageError(
+                f"a view cannot be called {COORDINATES!r}, which are made of the degrees",
+                remedy="give the view another name",
+            )
+        if self.degrees == 1 or not self.names:
+            raise UsageError(
+                f"modalities that tell something are wanted, got {len(self.modalities)} views and "
+                f"{self.degrees} degrees of harmonics, of which the first is a constant",
+                remedy="name the views and their widths, or set degrees to 2 or more",
+            )
+
+    @property
+    def name(self) -> str:
+        """The name on the card."""
+        return self.card.name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All modalities, coordinates first."""
+        return (*((COORDINATES,) if self.degrees else ()), *self.modalities)
+
+    @property
+    def subsets(self) -> list[tuple[str, ...]]:
+        """Every set of modalities that gives an embedding, the smallest first."""
+        return all_subsets(self.names)
+
+    def fit(
+        self,
+        lonlat: NDArray[np.float64] | None,
+        views: Sequence[View] = (),
+        *,
+        steps: int = 2000,
+        batch: int = 512,
+        rate: float = 1e-3,
+        decay: float = 0.01,
+        reconstruct: float = 0.5,
+        dropout: float = 0.0,
+        folder: Path | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> UrbanFusion:
+        """Train projectors, transformer and both heads on places of which anything is known.
+
+        Args:
+            lonlat: Degrees (n, 2), longitude first; None where the recipe has no coordinates.
+            views: What is known of the places; a view may be absent of any of them.
+            steps: Optimiser steps.
+            batch: Places a step; each is contrasted with all others of its batch.
+            rate: Peak learning rate.
+            decay: Weight decay of the matrices.
+            reconstruct: Weight of the reconstruction; the contrast has the rest to 1.
+            dropout: Share of numbers that the transformer hides.
+            folder: For the checkpoint of which a killed run goes on; None keeps nothing.
+            report: Called with a line of losses now and then.
+        """
+        import torch
+
+        from georama.learning import train
+        from georama.objectives.contrastive import symmetric_cross_entropy
+        from georama.objectives.masked import latent_reconstruction
+
+        raw, present = self._gather(lonlat, views)
+        useful = present.any(1)
+        raw = {name: values[useful] for name, values in raw.items()}
+        present = present[useful]
+        if (present.sum(1) > 1).sum() < 2:
+            raise DataError(
+                f"two places of which two modalities are known are needed at least, of "
+                f"{len(useful)} places {int((present.sum(1) > 1).sum())} are so",
+                remedy="give more views, or more places",
+            )
+        scaling = _scaling(raw, present, self.names)
+        inputs = {n: torch.from_numpy(v) for n, v in _scaled(raw, present, scaling).items()}
+        wanted = dict(inputs)
+        if self.degrees:
+            # Degree 1 of the harmonics is the unit vector.
+            wanted[COORDINATES] = inputs[COORDINATES][:, 1:4]
+        n, batch = len(present), min(batch, len(present))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = self._network(dropout)
+            groups = [
+                {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": decay},
+                {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+            ]
+
+            def loss_at(step: int) -> dict[str, torch.Tensor]:
+                generator = np.random.default_rng([self.seed, step])
+                torch.manual_seed(int(generator.integers(2**31)))
+                some = generator.choice(n, batch, replace=False)
+                here = present[some]
+                one, other = random_halves(here, generator)
+                paired = np.flatnonzero(other.any(1))
+                parts = [one, other[paired], random_subsets(here, generator)]
+                rows = np.concatenate([np.arange(batch), paired, np.arange(batch)])
+                tokens = model.fuse.tokens({name: v[some] for name, v in inputs.items()})
+                fused = model.fuse.fusion(tokens[rows], torch.from_numpy(np.concatenate(parts)))
+                said = {name: head(fused) for name, head in model.tell.items()}
+                truth = {name: values[some][rows] for name, values in wanted.items()}
+                known = {name: torch.from_numpy(here[rows, k]) for k, name in enumerate(self.names)}
+                losses = {"reconstruct": reconstruct * latent_reconstruction(said, truth, known)}
+                if len(paired) > 1:
+                    aligned = model.align(fused)
+                    contrast = symmetric_cross_entropy(
+                        aligned[:batch][paired],
+                        aligned[batch : batch + len(paired)],
+                        model.logit_scale.exp().clamp(max=SHARPEST),
+                    )
+                    losses["contrast"] = (1 - reconstruct) * contrast
+                return losses
+
+            history = train(
+                model, torch.optim.AdamW(groups, lr=rate), loss_at, steps=steps,
+                title="Training UrbanFusion", folder=folder, report=report,
+                fingerprint=_fingerprint(
+                    inputs, present, self.modalities, self.degrees, self.width, self.layers,
+                    self.contrasted, self.seed, steps, batch, rate, decay, reconstruct, dropout,
+                ),
+            )  # fmt: skip
+        tensors = {key: value.numpy() for key, value in model.state_dict().items()}
+        for name, (mean, spread) in scaling.items():
+            tensors |= {f"mean.{name}": mean, f"spread.{name}": spread}
+        training = {
+            "places": n, "dropped": int((~useful).sum()), "steps": steps, "batch": batch,
+            "rate": rate, "decay": decay, "reconstruct": reconstruct, "dropout": dropout,
+            "seed": self.seed, "degrees": self.degrees, "modalities": dict(self.modalities),
+            "present": dict(zip(self.names, present.mean(0).round(3).tolist(), strict=True)),
+            "losses": history[-1],
+        }  # fmt: skip
+        card = replace(
+            self.card,
+            gives=f"{self.width} numbers a place, no unit",
+            data=self.card.data or "places and views of the user",
+            training=training,
+        )
+        return replace(self, tensors=tensors, card=card)
+
+    def __call__(
+        self, lonlat: NDArray[np.float64] | None = None, views: Sequence[View] = ()
+    ) -> NDArray[np.float32]:
+        """Embed places by what is given of them, (n, width).
+
+        Args:
+            lonlat: Degrees (n, 2), longitude first; None to embed without coordinates.
+            views: Any of the views that the recipe was trained with.
+
+        Returns:
+            NaN for places of which nothing is known.
+        """
+        import torch
+
+        model, scaling = self._ready()
+        raw, present = self._gather(lonlat, views)
+        out = np.full((len(present), self.width), np.nan, dtype=np.float32)
+        rows = np.flatnonzero(present.any(1))
+        with torch.inference_mode():
+            for start in range(0, len(rows), CHUNK):
+                some = rows[start : start + CHUNK]
+                chunk = {name: values[some] for name, values in raw.items()}
+                features = _scaled(chunk, present[some], scaling)
+                tensors = {name: torch.from_numpy(values) for name, values in features.items()}
+                out[some] = model.fuse(tensors, torch.from_numpy(present[some])).numpy()
+        return out
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `model.safetensors` and `card.json`."""
+        from safetensors.numpy import save_file
+
+        self._ready()
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "modalities": dict(self.modalities), "degrees": self.degrees, "width": self.width,
+            "layers": self.layers, "contrasted": self.contrasted, "seed": self.seed,
+        }  # fmt: skip
+        tensors = {key: np.ascontiguousarray(value) for key, value in self.tensors.items()}
+        save_file(tensors, folder / "model.safetensors", {"urbanfusion": json.dumps(settings)})
+        (folder / "card.json").write_text(self.card.to_json(), encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path | None = None) -> UrbanFusion:
+        """Read what `save` wrote; without a folder, the place model that georama ships."""
+        from safetensors import SafetensorError, safe_open
+
+        folder = Path(folder or Path(__file__).parents[1] / "weights" / "place")
+        file = folder / "model.safetensors"
+        if not file.exists():
+            raise DataError(
+                f"wanted trained weights, {file} does not exist", remedy="train with fit and save"
+            )
+        try:
+            with safe_open(file, framework="numpy") as opened:
+                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+                settings = json.loads((opened.metadata() or {})["urbanfusion"])
+            card = Card.from_json(folder / "card.json")
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"the weights of UrbanFusion in {folder} are damaged or of another model ({error})",
+                remedy="give the folder that save wrote",
+            ) from None
+        return cls(**settings, card=card, tensors=tensors)
+
+    def _network(self, dropout: float = 0.0) -> Any:
+        """The torch module: `fuse`, the heads `align` and `tell`, and the temperature."""
+        import torch
+
+        from georama.fusion.attention import ModalityFusion
+
+        widths = ({COORDINATES: self.degrees**2} if self.degrees else {}) | dict(self.modalities)
+        model = torch.nn.Module()
+        model.fuse = ModalityFusion(widths, self.width, layers=self.layers, dropout=dropout)
+        model.align = torch.nn.Linear(self.width, self.contrasted)
+        model.tell = torch.nn.ModuleDict(
+            {
+                name: torch.nn.Sequential(
+                    torch.nn.Linear(self.width, self.width),
+                    torch.nn.GELU(),
+                    torch.nn.Linear(self.width, 3 if name == COORDINATES else columns),
+                )
+                for name, columns in widths.items()
+            }
+        )
+        model.logit_scale = torch.nn.Parameter(torch.log(torch.tensor(1 / 0.07)))
+        return model
+
+    def _ready(self) -> tuple[Any, dict[str, tuple[NDArray, NDArray]]]:
+        if not self.tensors:
+            raise UsageError("this UrbanFusion is not trained", remedy="call fit or load first")
+        if getattr(self, "_loaded", None) is None:
+            import torch
+
+            model = self._network().eval()
+            state = {key: self.tensors[key] for key in model.state_dict()}
+            model.load_state_dict({key: torch.from_numpy(v) for key, v in state.items()})
+            scaling = {
+                name: (self.tensors[f"mean.{name}"], self.tensors[f"spread.{name}"])
+                for name in self.names
+            }
+            self._loaded = model, scaling
+        return self._loaded
+
+    def _gather(
+        self, lonlat: NDArray[np.float64] | None, views: Sequence[View]
+    ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
+        """Features of the modalities that are given, and which each place has (n, m)."""
+        given = {view.name: view for view in views}
+        strange = [name for name in given if name not in self.modalities]
+        if strange or len(given) < len(views):
+            raise UsageError(
+                f"every view must be one of {listing(tuple(self.modalities))} and come once, got "
+                f"{listing([view.name for view in views])}",
+                remedy="leave out or rename the others",
+            )
+        if lonlat is not None and not self.degrees:
+            raise UsageError(
+                "this UrbanFusion has no coordinates among its modalities, got some",
+                remedy="give None instead of them, or set degrees",
+            )
+        if lonlat is None and not given:
+            raise UsageError(
+                "an embedding needs one modality at least, got none",
+                remedy=f"give one of {listing(self.names)}",
+            )
+        raw: dict[str, NDArray[np.float32]] = {}
+        if lonlat is not None:
+            lonlat = check_lonlat(lonlat)
+            raw[COORDINATES] = spherical_harmonics(lonlat, self.degrees, dtype=np.float32)
+        raw |= {name: np.asarray(view.values, np.float32) for name, view in given.items()}
+        n = len(next(iter(raw.values())))
+        for name, view in given.items():
+            if raw[name].shape != (n, self.modalities[name]) or len(view) != n:
+                raise DataError(
+                    f"the view {name} must hold ({n}, {self.modalities[name]}) numbers, got "
+                    f"{raw[name].shape} and {len(view)} marks of presence",
+                    remedy="give one row a place and the columns of the training",
+                )
+            if np.isinf(raw[name][view.present]).any():
+                raise DataError(
+                    f"the view {name} holds infinite numbers", remedy="mark them as unknown (NaN)"
+                )
+        present = np.zeros((n, len(self.names)), dtype=bool)
+        for k, name in enumerate(self.names):
+            if name == COORDINATES:
+                present[:, k] = lonlat is not None
+            elif name in given:
+                # A view of which every number is unknown says nothing.
+                present[:, k] = given[name].present & ~np.isnan(raw[name]).all(1)
+        widths = {COORDINATES: self.degrees**2} | dict(self.modalities)
+        for name in self.names:
+            raw.setdefault(name, np.zeros((n, widths[name]), dtype=np.float32))
+        return raw, present
+
+
+def _scaling(
+    raw: Mapping[str, NDArray], present: NDArray[np.bool_], names: Sequence[str]
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Mean and deviation of every column over the places that have it."""
+    scaling = {}
+    for k, name in enumerate(names):
+        known = raw[name][present[:, k]].astype(np.float64)
+        count = np.maximum((~np.isnan(known)).sum(0), 1)
+        mean = np.nansum(known, axis=0) / count
+        spread = np.sqrt(np.nansum((known - mean) ** 2, axis=0) / count)
+        # A constant column stays at 0 after scaling instead of showing its rounding.
+        spread[spread < SMALLEST_DEVIATION] = 1.0
+        scaling[name] = mean.astype(np.float32), spread.astype(np.float32)
+    return scaling
+
+
+def _scaled(
+    raw: Mapping[str, NDArray],
+    present: NDArray[np.bool_],
+    scaling: Mapping[str, tuple[NDArray, NDArray]],
+) -> dict[str, NDArray[np.float32]]:
+    """Standardised features; 0, the mean, where a number is unknown or a modality absent."""
+    scaled = {}
+    for k, (name, (mean, spread)) in enumerate(scaling.items()):
+        known = present[:, k, None] & ~np.isnan(raw[name])
+        values = np.where(known, (np.where(known, raw[name], mean) - mean) / spread, 0.0)
+        scaled[name] = np.clip(values, -CUT, CUT).astype(np.float32)
+    return scaled
+
+
+def _fingerprint(
+    inputs: Mapping[str, torch.Tensor], present: NDArray[np.bool_], *settings: Any
+) -> str:
+    digest = hashlib.blake2b(present.tobytes(), digest_size=16)
+    for values in inputs.values():
+        digest.update(values.numpy().tobytes())
+    return f"urbanfusion {settings} {digest.hexdigest()}"
