@@ -82,10 +82,11 @@ class ModalityFusion(nn.Module):
         self.fusion = TokenFusion(width, layers=layers, heads=heads, dropout=dropout)
 
     def tokens(self, features: Mapping[str, Tensor]) -> Tensor:
-        """One token a modality, (b, m, width), of features (b, d) by name."""
-        parts = [self.projectors[name](features[name]) for name in self.names]
-        return torch.stack(parts, dim=1) + self.kinds
+        """One token a modality that is given, (b, given, width), of features (b, d) by name."""
+        given = [k for k, name in enumerate(self.names) if name in features]
+        parts = [self.projectors[self.names[k]](features[self.names[k]]) for k in given]
+        return torch.stack(parts, dim=1) + self.kinds[given]
 
     def forward(self, features: Mapping[str, Tensor], seen: Tensor) -> Tensor:
-        """Features (b, d) by name and bool (b, m) in the order of the names, to (b, width)."""
+        """Features (b, d) by name and bool (b, given) in the order of the names, to (b, width)."""
         return self.fusion(self.tokens(features), seen)

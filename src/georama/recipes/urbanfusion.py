@@ -122,7 +122,7 @@ class UrbanFusion:
         batch: int = 512,
         rate: float = 1e-3,
         decay: float = 0.01,
-        reconstruct: float = 0.5,
+        reconstruct: float = 0.9,
         dropout: float = 0.0,
         folder: Path | None = None,
         report: Callable[[str], None] | None = None,
@@ -148,6 +148,12 @@ class UrbanFusion:
         from georama.objectives.masked import latent_reconstruction
 
         raw, present = self._gather(lonlat, views)
+        absent = [name for name in self.names if name not in raw]
+        if absent:
+            raise UsageError(
+                f"UrbanFusion trains on all of its modalities, {listing(absent)} came not at all",
+                remedy="give them, or make a UrbanFusion without them",
+            )
         useful = present.any(1)
         raw = {name: values[useful] for name, values in raw.items()}
         present = present[useful]
@@ -239,6 +245,9 @@ class UrbanFusion:
 
         model, scaling = self._ready()
         raw, present = self._gather(lonlat, views)
+        given = [k for k, name in enumerate(self.names) if name in raw]
+        scaling = {self.names[k]: scaling[self.names[k]] for k in given}
+        present = present[:, given]
         out = np.full((len(present), self.width), np.nan, dtype=np.float32)
         rows = np.flatnonzero(present.any(1))
         with torch.inference_mode():
@@ -331,7 +340,7 @@ class UrbanFusion:
     def _gather(
         self, lonlat: NDArray[np.float64] | None, views: Sequence[View]
     ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
-        """Features of the modalities that are given, and which each place has (n, m)."""
+        """Features of the modalities that are given, and which of all each place has (n, m)."""
         given = {view.name: view for view in views}
         strange = [name for name in given if name not in self.modalities]
         if strange or len(given) < len(views):
@@ -374,9 +383,6 @@ class UrbanFusion:
             elif name in given:
                 # A view of which every number is unknown says nothing.
                 present[:, k] = given[name].present & ~np.isnan(raw[name]).all(1)
-        widths = {COORDINATES: self.degrees**2} | dict(self.modalities)
-        for name in self.names:
-            raw.setdefault(name, np.zeros((n, widths[name]), dtype=np.float32))
         return raw, present
 
 
