@@ -68,6 +68,7 @@ class Head:
         self.linear = Linear("head", "rows").fit(_inputs(rows[known]), target[known, None])
 
     def say(self, rows: NDArray) -> NDArray:
+        """Predict (n,)."""
         out = np.full(len(rows), self.mean)
         known = np.isfinite(rows).all(1)
         out[known] = self.linear(_inputs(rows[known]))[:, 0]

@@ -13,6 +13,7 @@ from georama.sampling.splits import (
     block_km,
     blocks,
     deal,
+    kept_back,
     partition,
     regions,
     thin,
@@ -181,3 +182,21 @@ def test_thinning_fewer_places_than_wanted_keeps_all():
 
 def test_a_block_of_one_degree_is_111_km_high():
     assert block_km(1.0) == pytest.approx(111.195, abs=0.01)
+
+
+@given(places(), st.sampled_from((20.0, 10.0, 2.0)), seeds)
+@settings(max_examples=25, deadline=None)
+def test_the_fate_of_a_block_does_not_depend_on_the_points_asked_about(lonlat, edge, seed):
+    back = kept_back(lonlat, edge, 0.3, seed)
+    number = blocks(lonlat, edge)
+    for block in np.unique(number):
+        assert len(set(back[number == block])) == 1
+    np.testing.assert_array_equal(kept_back(lonlat[3:5], edge, 0.3, seed), back[3:5])
+
+
+def test_about_the_share_wanted_is_kept_back():
+    draw = np.random.default_rng(0)
+    sphere = np.stack(
+        [draw.uniform(-180, 180, 20_000), np.degrees(np.arcsin(draw.uniform(-1, 1, 20_000)))], 1
+    )
+    assert kept_back(sphere, 5.0, 0.25).mean() == pytest.approx(0.25, abs=0.04)

@@ -1,19 +1,25 @@
 """UrbanFusion: any subset embeds, what is absent has no say, and hidden modalities are told."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from georama import recipes
+from georama.card import Card
 from georama.errors import DataError, UsageError
 from georama.fusion.attention import ModalityFusion, TokenFusion
 from georama.fusion.masking import all_subsets, random_halves, random_subsets
 from georama.objectives.masked import latent_reconstruction
+from georama.recipes import urbanfusion
 from georama.recipes.urbanfusion import UrbanFusion
 from georama.sample import View
+from georama.verbs.embed import find_encoder
 
+SHIPPED = Path(urbanfusion.__file__).parents[1] / "weights" / "place" / "model.safetensors"
+shipped = pytest.mark.skipif(not SHIPPED.exists(), reason="no trained weights are shipped yet")
 WIDTHS = {"street_view": 7, "remote_sensing": 5, "map": 6, "poi_text": 4}
 
 
@@ -130,16 +136,20 @@ def test_a_killed_run_goes_on_to_the_same_weights(model, tmp_path):
 
     lonlat, views = simulated(400)
     recipe = UrbanFusion(WIDTHS, degrees=4, width=32, contrasted=16, seed=2)
-    settings = {"steps": 260, "batch": 64, "folder": tmp_path}
+
+    def fit(folder=None, rate=1e-3, report=None):
+        return recipe.fit(
+            lonlat, views, steps=260, batch=64, folder=folder, rate=rate, report=report
+        )
+
     with pytest.raises(KilledError):
         # The report comes before its checkpoint: the second one finds that of step 200.
-        recipe.fit(lonlat, views, **settings, report=_second(kill))
-    resumed = recipe.fit(lonlat, views, **settings)
-    unbroken = recipe.fit(lonlat, views, steps=260, batch=64)
+        fit(tmp_path, report=_second(kill))
+    resumed, unbroken = fit(tmp_path), fit()
     for key, value in unbroken.tensors.items():
         np.testing.assert_array_equal(resumed.tensors[key], value, err_msg=key)
     with pytest.raises(DataError, match="other settings"):
-        recipe.fit(lonlat, views, **(settings | {"rate": 3e-4}))
+        fit(tmp_path, rate=3e-4)
 
 
 def _second(action):
@@ -151,6 +161,21 @@ def _second(action):
             action(line)
 
     return report
+
+
+def test_chunks_do_not_matter(model, monkeypatch):
+    lonlat, views = simulated(50, seed=3)
+    whole = model(lonlat, views)
+    monkeypatch.setattr(urbanfusion, "CHUNK", 8)
+    np.testing.assert_allclose(model(lonlat, views), whole, atol=1e-5)
+    assert model(lonlat[:0]).shape == (0, 32)
+
+
+def test_with_coordinates_alone_it_is_a_location_encoder_like_any_other(model, tmp_path):
+    encoder = find_encoder(str(model.save(tmp_path)))
+    lonlat, _ = simulated(6)
+    np.testing.assert_array_equal(encoder(lonlat), model(lonlat))
+    assert (encoder.name, encoder.width) == ("urbanfusion", 32)
 
 
 def test_saves_and_loads_to_the_same_output(model, tmp_path):
@@ -187,7 +212,7 @@ def test_a_subset_tells_the_modality_that_is_hidden_from_it(model):
         (lambda lonlat, v: (None, []), UsageError, "one modality at least"),
         (lambda lonlat, v: (lonlat, [v[0], v[0]]), UsageError, "come once"),
         (lambda lonlat, v: (lonlat, [replace(v[0], name="radar")]), UsageError, "radar"),
-        (lambda lonlat, v: (lonlat[:3], v), DataError, r"must hold \(3, 7\)"),
+        (lambda lonlat, v: (lonlat[:3], v), DataError, "got 3 and 10"),
         (lambda lonlat, v: (lonlat, [replace(v[0], values=v[0].values[:, :2])]), DataError, "hold"),
         (lambda lonlat, v: (lonlat * 9, v), DataError, "latitude|longitude|degrees"),
     ],
@@ -266,3 +291,32 @@ def test_a_modality_counts_as_one_however_many_numbers_it_has():
     said = {"a": torch.ones(2, 1), "b": torch.cat([torch.full((1, 50), 3.0), torch.ones(1, 50)])}
     truth["b"][1] = float("nan")
     assert latent_reconstruction(said, truth, seen).item() == pytest.approx((1 + 9) / 2)
+
+
+@shipped
+def test_what_is_shipped_embeds_by_every_subset():
+    model = UrbanFusion.load()
+    assert SHIPPED.stat().st_size < 10e6
+    draw = np.random.default_rng(0)
+    lonlat = np.stack([draw.uniform(-180, 180, 9), draw.uniform(-60, 70, 9)], axis=1)
+    views = [
+        View(name, (), draw.normal(size=(9, width)).astype("f4"), np.ones(9, dtype=bool))
+        for name, width in model.modalities.items()
+    ]
+    assert len(model.subsets) == 31
+    for names in model.subsets:
+        assert np.isfinite(choose(model, lonlat, views, names)).all()
+
+
+@shipped
+def test_the_card_of_what_is_shipped_holds_the_claim():
+    """More modalities are better, and a head that expects gaps bears them."""
+    scores = Card.from_json(SHIPPED.with_name("card.json")).scores
+    targets = [rows for rows in scores.values() if isinstance(rows, dict)]
+    assert len(targets) == 4
+    for rows in targets:
+        sizes = [float(rows[f"random head, {k} of 5"].split()[0]) for k in range(1, 6)]
+        assert sizes == sorted(sizes)
+        for k in range(1, 5):
+            whole = float(rows[f"whole head, {k} of 5"].split()[0])
+            assert sizes[k - 1] > whole, "a head that never saw a gap cannot bear one"

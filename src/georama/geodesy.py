@@ -34,7 +34,11 @@ def nearest_km(lonlat: NDArray[np.float64], to: NDArray[np.float64]) -> NDArray[
     return chord_to_km(chord)
 
 
-def step(lonlat: NDArray[np.float64], bearing_deg: float, km: float) -> NDArray[np.float64]:
+def step(
+    lonlat: NDArray[np.float64],
+    bearing_deg: float | NDArray[np.float64],
+    km: float | NDArray[np.float64],
+) -> NDArray[np.float64]:
     """Go `km` from each point (n, 2 degrees) along the great circle that starts at a bearing."""
     longitude, latitude = np.radians(lonlat[:, 0]), np.radians(lonlat[:, 1])
     angle, bearing = km / EARTH_RADIUS_KM, np.radians(bearing_deg)

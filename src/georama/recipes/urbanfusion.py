@@ -154,7 +154,7 @@ class UrbanFusion:
                 f"UrbanFusion trains on all of its modalities, {listing(absent)} came not at all",
                 remedy="give them, or make a UrbanFusion without them",
             )
-        useful = present.any(1)
+        useful = np.asarray(present.any(1))
         raw = {name: values[useful] for name, values in raw.items()}
         present = present[useful]
         if (present.sum(1) > 1).sum() < 2:
@@ -241,22 +241,43 @@ class UrbanFusion:
         Returns:
             NaN for places of which nothing is known.
         """
+        model, scaling = self._ready()
+        lonlat = None if lonlat is None else check_lonlat(lonlat)
+        sizes = {len(part) for part in (lonlat, *views) if part is not None}
+        if len(sizes) > 1:
+            raise DataError(
+                f"degrees and views must be of the same places, got {listing(sorted(sizes))}",
+                remedy="give one row a place in each of them",
+            )
+        n = sizes.pop() if sizes else 0
+        out = np.empty((n, self.width), dtype=np.float32)
+        for start in range(0, max(n, 1), CHUNK):
+            some = slice(start, start + CHUNK)
+            here = None if lonlat is None else lonlat[some]
+            raw, present = self._gather(here, [view.take(some) for view in views])
+            out[some] = self._embed(model, scaling, raw, present)
+        return out
+
+    def _embed(
+        self,
+        model: Any,
+        scaling: Mapping[str, tuple[NDArray, NDArray]],
+        raw: Mapping[str, NDArray[np.float32]],
+        present: NDArray[np.bool_],
+    ) -> NDArray[np.float32]:
+        """Embeddings of some places; only the modalities that are given cost anything."""
         import torch
 
-        model, scaling = self._ready()
-        raw, present = self._gather(lonlat, views)
         given = [k for k, name in enumerate(self.names) if name in raw]
         scaling = {self.names[k]: scaling[self.names[k]] for k in given}
-        present = present[:, given]
         out = np.full((len(present), self.width), np.nan, dtype=np.float32)
         rows = np.flatnonzero(present.any(1))
-        with torch.inference_mode():
-            for start in range(0, len(rows), CHUNK):
-                some = rows[start : start + CHUNK]
-                chunk = {name: values[some] for name, values in raw.items()}
-                features = _scaled(chunk, present[some], scaling)
-                tensors = {name: torch.from_numpy(values) for name, values in features.items()}
-                out[some] = model.fuse(tensors, torch.from_numpy(present[some])).numpy()
+        if len(rows):
+            present = present[rows][:, given]
+            features = _scaled({n: v[rows] for n, v in raw.items()}, present, scaling)
+            tensors = {name: torch.from_numpy(values) for name, values in features.items()}
+            with torch.inference_mode():
+                out[rows] = model.fuse(tensors, torch.from_numpy(present)).numpy()
         return out
 
     def save(self, folder: str | Path) -> Path:
