@@ -14,9 +14,10 @@ three heads:
 - whole: trained on all modalities only, and then asked with less.
 
 Beside them stand heads on position alone (harmonics of 10 degrees; the labels have no date), on
-the standardised features of all modalities side by side, and on the embedding of `world`. A place
-without a settlement in reach has no names: alone, they say nothing of it, and the head's mean
-training label is its answer. Layers of the world stack that are (nearly) the label are marked.
+the features of all modalities side by side, on the embedding of `world`, and on that of `world`
+and of the place model together. A place without a settlement in reach has no names: alone, they
+say nothing of it, and the head's mean training label is its answer. Layers of the world stack that
+are (nearly) the label are marked.
 
 Several models (one a seed) give the spread over trainings, repeated draws of places that over
 samples; figures are means ± standard deviations over all of both.
@@ -145,9 +146,15 @@ def measure(
             scores["random"][key] = r2(truth, taught[0].say(these[test]))
             scores["whole"][key] = r2(truth, taught[1].say(these[test]))
             scores["refitted"][key] = r2(truth, Head(these[train], known).say(these[test]))
+        beside = fixed | {
+            "world and all five together": np.concatenate([fixed["world"], whole], axis=1),
+            "world and coordinates together": np.concatenate(
+                [fixed["world"], rows[(COORDINATES,)]], axis=1
+            ),
+        }
         scores["beside"] = {
             name: r2(truth, Head(columns[train], known).say(columns[test]))
-            for name, columns in fixed.items()
+            for name, columns in beside.items()
         }
         result[target] = scores
     return result
