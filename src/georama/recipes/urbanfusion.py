@@ -49,8 +49,8 @@ CARD = Card(
     left_out="Encoders of images and text are the caller's: features come as views. Coordinates "
     "are reconstructed as a unit vector, not as degrees, which have a seam. A freely drawn third "
     "subset is reconstructed from as well: complementary subsets never show the whole set. Widths, "
-    "the weight of the reconstruction and the schedule are our choice; the authors' code is not "
-    "to be had where this was written, so nothing was compared with it.",
+    "the weight of the reconstruction and the schedule are our choice. No numbers were compared "
+    "with the authors' code or weights.",
     known_limits=(
         "A number that is unknown within a view that is present counts as the mean of training.",
     ),
