@@ -17,8 +17,8 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyproj
 import rasterio
-import rasterio.warp
 from rasterio import Affine
 from rasterio.windows import from_bounds
 
@@ -43,9 +43,8 @@ def simulated(path, side, bands):
 def naive(path, places, sizes):
     out = []
     with rasterio.open(path) as file:
-        x, y = rasterio.warp.transform(
-            "EPSG:4326", file.crs, places.geometry.x.tolist(), places.geometry.y.tolist()
-        )
+        to_file = pyproj.Transformer.from_crs("EPSG:4326", file.crs, always_xy=True)
+        x, y = to_file.transform(places.geometry.x.to_numpy(), places.geometry.y.to_numpy())
         for east, north in zip(x, y, strict=True):
             row = []
             for size in sizes:
@@ -75,7 +74,8 @@ def main():
         simulated(path, asked.side, asked.bands)
         rng = np.random.default_rng(1)
         x, y = UTM @ tuple(rng.uniform(0.03, 0.97, (2, asked.places)) * asked.side)
-        lon, lat = rasterio.warp.transform("EPSG:32633", "EPSG:4326", x, y)
+        back = pyproj.Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True)
+        lon, lat = back.transform(x, y)
         places = gpd.GeoDataFrame(geometry=gpd.points_from_xy(lon, lat), crs="EPSG:4326")
         print(f"{asked.places} places, {asked.bands} bands, load {os.getloadavg()[0]:.1f}")
         for sizes in ([500], [500, 2000]):

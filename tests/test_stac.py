@@ -6,19 +6,23 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
-import rasterio.warp
+import shapely
 from rasterio import Affine
+from rasterio.warp import transform_bounds
+from shapely.geometry import mapping
 
 from georama.errors import DataError, NetworkError, UsageError
 from georama.sources.stac import _boxes, find_rasters
 
 UTM = Affine(10, 0, 500_000, 0, -10, 6_700_000)
+BOUNDS = (500_000, 6_697_000, 504_000, 6_700_000)
 
 
 def places(lonlat):
@@ -58,11 +62,10 @@ def catalogue(tmp_path):
                 blockxsize=64, blockysize=64,
             ) as file:  # fmt: skip
                 file.write(data[None])
-        box = rasterio.warp.transform_bounds("EPSG:32633", "EPSG:4326", 500_000, 6_697_000, 504_000, 6_700_000)
-        w, s, e, n = box
+        box = transform_bounds("EPSG:32633", "EPSG:4326", *BOUNDS)
         items.append({
             "type": "Feature", "stac_version": "1.0.0", "id": f"s{day}", "collection": "scenes",
-            "geometry": {"type": "Polygon", "coordinates": [[[w, s], [e, s], [e, n], [w, n], [w, s]]]},
+            "geometry": mapping(shapely.box(*box)),
             "bbox": list(box), "links": [],
             "properties": {"datetime": f"{day}T10:00:00Z", "eo:cloud_cover": cloud},
             "assets": {
@@ -96,9 +99,15 @@ def catalogue(tmp_path):
 class Handler(SimpleHTTPRequestHandler):
     """Files with byte ranges, and the three addresses of a STAC API below /api."""
 
-    items, collection, broken = (), {}, False
+    items: list[dict[str, Any]]
+    collection: dict[str, Any]
+    broken = False
 
-    def log_message(self, *_):
+    @property
+    def here(self):
+        return f"http://{self.headers['Host']}"
+
+    def log_message(self, format, *args):
         pass
 
     def answer(self, body, code=200):
@@ -117,18 +126,18 @@ class Handler(SimpleHTTPRequestHandler):
         for item in self.items:
             w, s, e, n = item["bbox"]
             if w <= east and e >= west and s <= north and n >= south:
-                base = f"http://127.0.0.1:{self.server.server_port}/scenes/{item['id']}/"
+                base = f"{self.here}/scenes/{item['id']}/"
                 assets = {k: {**v, "href": base + f"{k}.tif"} for k, v in item["assets"].items()}
                 found.append({**item, "assets": assets})
         return self.answer({"type": "FeatureCollection", "features": found, "links": []})
 
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):
         length = int(self.headers["Content-Length"])
         self.search(json.loads(self.rfile.read(length)))
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        here = f"http://127.0.0.1:{self.server.server_port}/api"
+        here = f"{self.here}/api"
         if parts.path == "/api/search":
             asked = {k: v[0] for k, v in parse_qs(parts.query).items()}
             return self.search({**asked, "bbox": asked["bbox"].split(",")})
@@ -159,13 +168,21 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(stop - int(begin)))
         self.end_headers()
-        return self.wfile.write(raw[int(begin) : stop])
+        self.wfile.write(raw[int(begin) : stop])
+        return None
 
 
 @pytest.fixture
 def server(catalogue, monkeypatch):
     folder, items, collection = catalogue
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     handler = type("Own", (Handler,), {"items": items, "collection": collection})
@@ -215,7 +232,6 @@ def test_catalogues_and_files_over_http(server, address):
 
 def test_the_network_fails_loudly(server):
     url, handler = server
-    (red,) = find_rasters(url + "/api", AT, assets=["red"], size_m=[0])
     handler.broken = True
     with pytest.raises(NetworkError, match="cannot be searched") as error:
         find_rasters(url + "/api", AT, assets=["red"])
@@ -224,8 +240,6 @@ def test_the_network_fails_loudly(server):
         find_rasters(url + "/nothing/catalog.json", AT)
     with pytest.raises(NetworkError):
         find_rasters("http://127.0.0.1:1/api", AT)
-    for path in Path(red.layers[0].path).parts[-2:-1]:
-        assert path.startswith("s20")
 
 
 def test_a_part_of_a_remote_catalogue_that_is_gone(server, catalogue):

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -19,9 +20,19 @@ SHARED = Path(os.environ.get("GEORAMA_SHARED_DATA", "/work/shared/data"))
 GEOD = pyproj.Geod(ellps="WGS84")
 
 
-def write(path, data, transform=UTM, crs="EPSG:32633", *, names=None, factors=(), colours=None,
-          tags=None, **profile):  # fmt: skip
-    data = np.atleast_3d(data) if data.ndim == 3 else data[None]
+def write(
+    path,
+    data,
+    transform=UTM,
+    crs: str | None = "EPSG:32633",
+    *,
+    names=None,
+    factors=(),
+    colours=None,
+    tags=None,
+    **profile,
+):
+    data = data if data.ndim == 3 else data[None]
     profile = {
         "driver": "GTiff", "crs": crs, "transform": transform, "tiled": True, "blockxsize": 64,
         "blockysize": 64, "compress": "deflate", "count": data.shape[0], "height": data.shape[1],
@@ -54,8 +65,12 @@ def inside(transform, shape, crs="EPSG:32633", n=40, beyond=0.0, seed=1):
     u = rng.uniform(-beyond, 1 + beyond, n) * shape[-1]
     v = rng.uniform(-beyond, 1 + beyond, n) * shape[-2]
     x, y = transform @ (u, v)
-    lon, lat = rasterio.warp.transform(crs, "EPSG:4326", x, y)
-    return np.stack([lon, lat], axis=1)
+    return degrees(x, y, crs)
+
+
+def degrees(x, y, crs="EPSG:32633"):
+    back = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    return np.stack(back.transform(x, y), axis=1)
 
 
 def metres(path, lonlat):
@@ -181,10 +196,12 @@ def test_the_first_valid_file_wins_whatever_its_grid(tmp_path):
     low = np.full((300, 400), 1.0, "float32")
     low[:, 200:] = -1
     first = write(tmp_path / "first.tif", low, nodata=-1)
-    lon, lat = rasterio.warp.transform("EPSG:32633", "EPSG:4326", [502_000], [6_698_500])
-    degrees = Affine(3e-4, 0, lon[0] - 0.15, 0, -3e-4, lat[0] + 0.15)
-    second = write(tmp_path / "second.tif", np.full((1000, 1000), 5, "float32"), degrees, "EPSG:4326")
-    at = places([[lon[0], lat[0]]])  # on the seam: half of the window is valid in the first file
+    lon, lat = degrees([502_000], [6_698_500])[0]
+    around = Affine(3e-4, 0, lon - 0.15, 0, -3e-4, lat + 0.15)
+    second = write(
+        tmp_path / "second.tif", np.full((1000, 1000), 5, "float32"), around, "EPSG:4326"
+    )
+    at = places([[lon, lat]])  # on the seam: half of the window is valid in the first file
     view = Rasters([first, second], size_m=[1000]).observe(at)
     assert stats(view, 1000)[0, 0, 0] == pytest.approx(3.0, abs=0.1)
     assert valid(view, 1000)[0] > 0.95
@@ -280,8 +297,7 @@ def test_nothing_there_is_absent_and_told(tmp_path):
     data = noise()
     data[:, 200:] = -1
     path = write(tmp_path / "a.tif", data, nodata=-1)
-    x, y = UTM @ (np.array([50, 300]), np.array([100, 100]))
-    lonlat = np.stack(rasterio.warp.transform("EPSG:32633", "EPSG:4326", x, y), axis=1)
+    lonlat = degrees([500_500, 503_000], [6_699_000, 6_699_000])
     source = Rasters(path, size_m=[0, 500])
     view = source.observe(places(np.concatenate([lonlat, [[-70, -20]]])))
     assert view.present.tolist() == [True, False, False]
@@ -307,8 +323,11 @@ def test_a_raster_without_crs_and_a_cut_one(tmp_path):
 
 def test_arguments_that_cannot_be(tmp_path):
     path = write(tmp_path / "a.tif", noise())
-    for how in ({"size_m": [-1]}, {"size_m": []}, {"when": "soon"}, {"dates": ["2020", "2021"]},
-                {"when": ("2021-01-01", "2020-01-01")}):  # fmt: skip
+    wrong: list[dict[str, Any]] = [
+        {"size_m": [-1]}, {"size_m": []}, {"when": "soon"}, {"dates": ["2020", "2021"]},
+        {"when": ("2021-01-01", "2020-01-01")},
+    ]  # fmt: skip
+    for how in wrong:
         with pytest.raises(UsageError):
             Rasters(path, **how)
     with pytest.raises(DataError, match="no date is known"):
@@ -321,7 +340,10 @@ def test_arguments_that_cannot_be(tmp_path):
 def test_dates_come_from_names_and_headers(tmp_path):
     names = ["S2_20200630T101.tif", "x_2019-03.tif", "y2018.tif", "plain.tif"]
     tags = [None, None, None, {"TIFFTAG_DATETIME": "2021:05:06 10:00:00"}]
-    files = [write(tmp_path / n, noise(seed=i), tags=t) for i, (n, t) in enumerate(zip(names, tags, strict=True))]
+    files = [
+        write(tmp_path / n, noise(seed=i), tags=t)
+        for i, (n, t) in enumerate(zip(names, tags, strict=True))
+    ]
     expected = ["2020-06-30", "2019-03-15", "2018-07-01", "2021-05-06"]
     days = np.array(expected, dtype="M8[D]").astype(int)
     assert Rasters(files).days.tolist() == days.tolist()
@@ -343,7 +365,9 @@ def test_the_nearest_date_the_median_of_a_period_and_the_dates_of_places(tmp_pat
     # The last one has no data in the east; the date before it fills in.
     east = places(inside(UTM @ Affine.translation(60, 0), (100, 30), n=5))
     assert (Rasters(files, size_m=[0], when="2020-12-01").observe(east).values[:, 0] == 30).all()
-    at["start"] = np.array(["2020-01-02", "2020-05-02", "2020-06-02", "2020-12-30", "NaT"], "M8[ns]")
+    at["start"] = np.array(
+        ["2020-01-02", "2020-05-02", "2020-06-02", "2020-12-30", "NaT"], "M8[ns]"
+    )
     own = Rasters(files, size_m=[0], when="places").observe(at)
     assert own.values[:, 0].tolist() == [10, 20, 60, 90, 90]
     with pytest.raises(DataError, match="dated 2010-01-01 to 2011-01-01"):
@@ -362,7 +386,9 @@ def test_times_of_netcdf_are_dates(tmp_path):
     xarray.Dataset({"t2m": (("time", "lat", "lon"), data)}, coords).to_netcdf(path, engine="scipy")
     at = places([[3.2, 6.1]])
     plain = Rasters(path, size_m=[0], crs="EPSG:4326")
-    assert plain.columns == tuple(f"t2m {d}@pixel" for d in ("2020-01-01", "2020-02-01", "2020-03-01"))
+    assert plain.columns == tuple(
+        f"t2m {d}@pixel" for d in ("2020-01-01", "2020-02-01", "2020-03-01")
+    )
     assert plain.observe(at).values[0].tolist() == data[:, 4, 3].tolist()
     near = Rasters(path, size_m=[0], crs="EPSG:4326", when="2020-02-03")
     assert near.columns == ("t2m@pixel",)
@@ -385,7 +411,7 @@ def test_zarr(tmp_path):
 
 
 def chips_of(source, at, size, pixels):
-    out = [None] * len(at)
+    out: list[Any] = [None] * len(at)
     for rows, values, known in source.chips(at, size, pixels):
         for row, chip, fine in zip(rows, values, known, strict=True):
             out[row] = (chip, fine)
@@ -419,10 +445,13 @@ def test_chips_equal_the_warper_of_gdal(tmp_path, how):
 
 
 def test_chips_are_north_up_and_know_where_they_are_empty(tmp_path):
-    _, y = UTM @ (np.zeros(300), np.arange(300) + 0.5)
+    y = 6_700_000 - 10 * (np.arange(300) + 0.5)
     data = np.repeat((y - 6_690_000).astype("float32")[:, None], 400, axis=1)
     south_up = write(tmp_path / "a.tif", data[::-1], UTM @ Affine(1, 0, 0, 0, -1, 300))
-    corner, middle = inside(UTM, (0, 0), n=1), inside(UTM @ Affine.translation(200, 150), (0, 0), n=1)
+    corner, middle = (
+        inside(UTM, (0, 0), n=1),
+        inside(UTM @ Affine.translation(200, 150), (0, 0), n=1),
+    )
     at = places(np.concatenate([corner, middle, [[0, 0]]]))
     (_, quarter), (chip, full), (_, nothing) = chips_of(Rasters(south_up), at, 1000, 50)
     assert quarter.mean() == pytest.approx(0.25, abs=0.03)
@@ -451,10 +480,10 @@ def test_alphaearth_is_recognised_and_dequantised(tmp_path):
     assert len(view.columns) == 64 + 65
     assert "1 file as AlphaEarth embeddings" in said(view)
     assert source.days[0] == (np.datetime64("2021-07-01") - np.datetime64("1970-01-01")).astype(int)
+    to_file = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:32633", always_xy=True)
     with rasterio.open(path) as file:
-        stored = np.array(list(file.sample(
-            np.stack(rasterio.warp.transform("EPSG:4326", "EPSG:32633", at.geometry.x, at.geometry.y), 1)
-        )))  # fmt: skip
+        xy = np.stack(to_file.transform(at.geometry.x.to_numpy(), at.geometry.y.to_numpy()), 1)
+        stored = np.array(list(file.sample(xy)))
     expected = np.sign(stored) * (stored / 127.5) ** 2
     expected[stored == -128] = np.nan
     assert view.values[:, :64] == pytest.approx(expected, abs=1e-6, nan_ok=True)

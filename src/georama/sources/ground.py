@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyproj
@@ -136,20 +137,22 @@ def map_ground(grid: GeoBox, lonlat: NDArray[np.float64], half_m: float) -> Grou
             ],
             axis=-1,
         )
-        finite = np.isfinite(nodes).all(axis=(1, 2))
+        finite = np.asarray(np.isfinite(nodes).all(axis=(1, 2)))
         turned = np.abs(np.linalg.det(np.where(finite[:, None, None], slope, np.eye(2))))
         smallest = turned / np.maximum(np.linalg.norm(slope, axis=(1, 2)), 1e-300)
         bent = np.abs(bend).sum(axis=(1, 2)) * half
         regular = finite & (turned > 0) & (bent <= _MOST_BEND * smallest)
     edges = np.where(finite[:, None, None], nodes, 0.0)
     # A window's outline bulges between its corners by less than the bend.
-    low = np.floor(edges.min(axis=1) * 1.0 - 0.5 - _bulge(bend, finite, half)).astype(np.int64)
+    low = np.floor(edges.min(axis=1) - 0.5 - _bulge(bend, finite, half)).astype(np.int64)
     high = np.ceil(edges.max(axis=1) + 0.5 + _bulge(bend, finite, half)).astype(np.int64)
     box = np.stack([low[:, 1], low[:, 0], high[:, 1], high[:, 0]], axis=1)
     return GroundMap(p, slope, bend, box, regular)
 
 
-def _bulge(bend: NDArray[np.float64], finite: NDArray[np.bool_], half: float) -> NDArray[np.float64]:
+def _bulge(
+    bend: NDArray[np.float64], finite: NDArray[np.bool_], half: float
+) -> NDArray[np.float64]:
     return np.where(finite[:, None], np.abs(bend).sum(axis=2) * half**2, 0.0)
 
 
@@ -172,27 +175,64 @@ def reach_of_pixels(box, centre, inverse, bend, x_m, y_m):  # noqa: ANN001, ANN2
 
 
 @njit(cache=True, nogil=True)
-def _ordered(values, share):  # noqa: ANN001, ANN202
-    """Quantile of the values by linear interpolation between the two nearest; reorders them."""
-    place = share * (len(values) - 1)
-    low = int(math.floor(place))
-    part = np.partition(values, low)
-    at_low = part[low]
-    if place == low or low + 1 == len(values):
-        return at_low
-    return at_low + (place - low) * (part[low + 1 :].min() - at_low)
+def _quantiles(values, low, high, shares, bins, room, out):  # noqa: ANN001, ANN202
+    """Quantiles of values between `low` and `high`, linear between the two nearest, as numpy's.
+
+    Values are counted in bins and only those of the bin that holds the quantile are sorted.
+    """
+    n = len(values)
+    if high - low < 1e-300:
+        out[:] = low
+        return
+    scale = (len(bins) - 1) / (high - low)
+    bins[:] = 0
+    for k in range(n):
+        bins[int((values[k] - low) * scale)] += 1
+    for q in range(len(shares)):
+        place = shares[q] * (n - 1)
+        rank = math.floor(place)
+        below, at = 0, 0
+        while below + bins[at] <= rank:
+            below += bins[at]
+            at += 1
+        found, next_low = 0, high
+        for k in range(n):
+            of = int((values[k] - low) * scale)
+            if of == at:
+                room[found] = values[k]
+                found += 1
+            elif of > at and values[k] < next_low:
+                next_low = values[k]
+        own = np.sort(room[:found])
+        first = own[rank - below]
+        second = own[rank - below + 1] if rank - below + 1 < found else next_low
+        out[q] = first + (place - rank) * (second - first)
 
 
 @njit(cache=True, nogil=True)
-def measure(  # noqa: ANN201
-    buffer, origin, boxes, centres, inverses, bends, halves, codes, spread, out, share, whole  # noqa: ANN001
-):
+def measure(
+    buffer: NDArray[Any],
+    origin: NDArray[np.int64],
+    boxes: NDArray[np.int64],
+    centres: NDArray[np.float64],
+    inverses: NDArray[np.float64],
+    bends: NDArray[np.float64],
+    halves: NDArray[np.float64],
+    codes: NDArray[Any],
+    spread: bool,
+    out: NDArray[np.float32],
+    share: NDArray[np.float32],
+    whole: NDArray[np.bool_],
+) -> None:
     """Statistics of every window that lies in one buffer.
 
     Args:
         buffer: Physical values (bands, rows, columns), NaN where missing.
         origin: Row and column of its first pixel in the grid.
-        boxes: See `GroundMap.box` (w, 4); so are centres, inverses and bends.
+        boxes: `GroundMap.box` of the windows (w, 4).
+        centres: `GroundMap.centre` (w, 2).
+        inverses: `GroundMap.inverse` (w, 2, 2).
+        bends: `GroundMap.bend` (w, 2, 3).
         halves: Half widths of the windows in metres (s,).
         codes: Ascending class codes; empty for amounts.
         spread: Whether standard deviation and quantiles are wanted beside the mean.
@@ -208,7 +248,8 @@ def measure(  # noqa: ANN201
         most = max(most, (box[2] - box[0]) * (box[3] - box[1]))
     x_m, y_m = np.empty(most), np.empty(most)
     chosen = np.empty(most, np.int64)
-    values = np.empty(most, buffer.dtype)
+    values, room = np.empty(most, buffer.dtype), np.empty(most, buffer.dtype)
+    bins, shares = np.empty(257, np.int64), np.array([0.1, 0.9])
     flat = buffer.reshape(bands, high * wide)
     for w in range(len(boxes)):
         box, centre = boxes[w], centres[w]
@@ -227,28 +268,24 @@ def measure(  # noqa: ANN201
                         inside += 1
             if total == 0:  # a window smaller than a pixel: the pixel under the place
                 total = 1
-                row = int(math.floor(centre[1])) - origin[0]
-                column = int(math.floor(centre[0])) - origin[1]
+                row = math.floor(centre[1]) - origin[0]
+                column = math.floor(centre[0]) - origin[1]
                 if 0 <= row < high and 0 <= column < wide:
                     chosen[0] = row * wide + column
                     inside = 1
-            good = 0
-            for k in range(inside):
-                fine = True
-                for b in range(bands):
-                    if math.isnan(flat[b, chosen[k]]):
-                        fine = False
-                        break
-                good += fine
-            share[w, s] = good / total
-            whole[w, s] = good == total
+            missing = 0
             for b in range(bands):
-                n = 0
+                n, mean = 0, 0.0
+                low, high_value = np.inf, -np.inf
+                band = flat[b]
                 for k in range(inside):
-                    value = flat[b, chosen[k]]
+                    value = band[chosen[k]]
                     if not math.isnan(value):
                         values[n] = value
+                        mean += value
+                        low, high_value = min(low, value), max(high_value, value)
                         n += 1
+                missing += inside - n
                 if n == 0:
                     continue
                 if len(codes):
@@ -258,9 +295,6 @@ def measure(  # noqa: ANN201
                         known = at < len(codes) and codes[at] == values[k]
                         out[w, s, b, at if known else len(codes)] += 1.0 / n
                     continue
-                mean = 0.0
-                for k in range(n):
-                    mean += values[k]
                 mean /= n
                 out[w, s, b, 0] = mean
                 if not spread:
@@ -270,8 +304,19 @@ def measure(  # noqa: ANN201
                     for k in range(n):
                         square += (values[k] - mean) ** 2
                     out[w, s, b, 1] = math.sqrt(square / n)
-                out[w, s, b, 2] = _ordered(values[:n], 0.1)
-                out[w, s, b, 3] = _ordered(values[:n], 0.9)
+                _quantiles(values[:n], low, high_value, shares, bins, room, out[w, s, b, 2:])
+            good = inside
+            if missing:
+                good = 0
+                for k in range(inside):
+                    fine = True
+                    for b in range(bands):
+                        if math.isnan(flat[b, chosen[k]]):
+                            fine = False
+                            break
+                    good += fine
+            share[w, s] = good / total
+            whole[w, s] = good == total
 
 
 @njit(cache=True, nogil=True)
@@ -298,7 +343,7 @@ def resample(buffer, origin, centre, slope, bend, pixel_m, nearest, out):  # noq
                     if math.isnan(out[b, i, j]):
                         out[b, i, j] = buffer[b, r, c]
                 continue
-            top, left = int(math.floor(row - 0.5)), int(math.floor(column - 0.5))
+            top, left = math.floor(row - 0.5), math.floor(column - 0.5)
             down, right = row - 0.5 - top, column - 0.5 - left
             for b in range(bands):
                 if not math.isnan(out[b, i, j]):

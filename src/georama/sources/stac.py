@@ -109,16 +109,22 @@ def _items(
 ) -> list[Any]:
     """Items that fit, of an API by its search and of a static catalogue by walking it."""
     try:
-        import pystac
-        import pystac_client
-        from pystac_client.exceptions import APIError
-        from pystac_client.stac_api_io import StacApiIO
-        from requests.exceptions import RequestException
+        import pystac  # pyright: ignore[reportMissingImports]
+        import pystac_client  # pyright: ignore[reportMissingImports]
+        from pystac.stac_io import DefaultStacIO  # pyright: ignore[reportMissingImports]
+        from pystac_client.exceptions import APIError  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UsageError(
             "catalogues are searched with pystac-client, which is not installed",
             remedy="pip install 'georama[stac]'",
         ) from error
+
+    class Reader(DefaultStacIO):
+        """Reads with our checks; pystac alone takes the page of a “404” for what it asked for."""
+
+        def read_text_from_href(self, href: str) -> str:
+            return _read_text(href)
+
     address = "://" in catalogue
     if not address and not Path(catalogue).is_file():
         raise DataError(f"there is no file {catalogue}", remedy="give catalog.json or an address")
@@ -139,8 +145,7 @@ def _items(
             found = (item for page in pages for item in page)
         elif kind in ("Catalog", "Collection"):
             root: Any = pystac.Catalog if kind == "Catalog" else pystac.Collection
-            # pystac alone takes the page of a “404” for the item that it asked for.
-            walked = root.from_file(catalogue, stac_io=StacApiIO(timeout=60))
+            walked = root.from_file(catalogue, stac_io=Reader())
             _check_collections(
                 collections,
                 (c.id for c, _, _ in walked.walk() if isinstance(c, pystac.Collection)),
@@ -165,19 +170,14 @@ def _items(
         return list(kept.values())
     except GeoramaError:
         raise
-    except (APIError, RequestException, OSError) as error:
-        # pystac wraps what urllib says; its own file errors of local parts are data errors.
-        if not address and not isinstance(error, APIError | RequestException):
+    except Exception as error:
+        # pystac wraps what files and the network say, and raises KeyError, AttributeError and kinds
+        # of its own at what breaks the standard.
+        if _caused_by(error, FileNotFoundError):
             raise DataError(
                 f"a part of {catalogue} is missing: {_said(error)}", remedy="copy it whole"
             ) from error
-        raise NetworkError(
-            f"{catalogue} cannot be searched: {_said(error)}",
-            remedy="check the address and the network",
-        ) from error
-    except Exception as error:
-        # pystac raises KeyError, AttributeError and kinds of its own at what breaks the standard.
-        if _of_the_network(error):
+        if isinstance(error, APIError) or _caused_by(error, OSError):
             raise NetworkError(
                 f"{catalogue} cannot be searched: {_said(error)}",
                 remedy="check the address and the network",
@@ -187,15 +187,18 @@ def _items(
         ) from error
 
 
-def _read_json(catalogue: str) -> dict[str, Any]:
-    if "://" in catalogue:
-        import requests
+def _read_text(href: str) -> str:
+    if "://" not in href:
+        return Path(href).read_text(encoding="utf-8")
+    import requests
 
-        answer = requests.get(catalogue, timeout=60)
-        answer.raise_for_status()
-        text = answer.text
-    else:
-        text = Path(catalogue).read_text(encoding="utf-8")
+    answer = requests.get(href, timeout=60)
+    answer.raise_for_status()
+    return answer.text
+
+
+def _read_json(catalogue: str) -> dict[str, Any]:
+    text = _read_text(catalogue)
     try:
         head = json.loads(text)
     except json.JSONDecodeError as error:
@@ -211,12 +214,10 @@ def _said(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _of_the_network(error: BaseException | None) -> bool:
-    """Whether an error of the network lies below one of a library."""
+def _caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an error, or one below it, is of a kind; those of requests are OSErrors."""
     while error is not None:
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            return True
-        if "HTTP" in str(error):
+        if isinstance(error, kind):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -234,9 +235,7 @@ def _check_collections(wanted: Sequence[str] | None, known: Any) -> None:
             )
 
 
-def _boxes(
-    lonlat: NDArray[np.float64], half_m: float
-) -> list[tuple[float, float, float, float]]:
+def _boxes(lonlat: NDArray[np.float64], half_m: float) -> list[tuple[float, float, float, float]]:
     """West, south, east, north around places and windows; two where they cross the antimeridian."""
     pad_lat = half_m * 1.5 / 1000 / _KM_A_DEGREE
     south = max(float(lonlat[:, 1].min()) - pad_lat, -90.0)

@@ -11,17 +11,15 @@ is held at once is bounded whatever the number of places, files and pixels.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import pyproj
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
@@ -30,13 +28,7 @@ from georama.geodesy import nearest_km
 from georama.places import lonlat as points_of
 from georama.places import name_rows
 from georama.sample import View
-from georama.sources.embedding_products import (
-    describe_products,
-    open_layer,
-    product_of,
-    product_year,
-    tessera_tiles,
-)
+from georama.sources.embedding_products import describe_products
 from georama.sources.ground import (
     GroundMap,
     columns_of_a_turn,
@@ -47,92 +39,25 @@ from georama.sources.ground import (
     resample,
     to_pixels,
 )
+from georama.sources.layers import (
+    MOST_PIXELS,
+    Layer,
+    agreeing_layers,
+    days_since_1970,
+    files_below,
+    iso_day,
+    read_layers,
+    seen_codes,
+)
 from georama.sources.rasters import Raster, read_values, sample_at
-from georama.wording import count, listing, nearest, quoted
+from georama.wording import count, listing
 
-Order = list["Layer"]
+Order = list[Layer]
 
-_MOST_PIXELS = 256  # across a window, before a reduced copy of the pixels is read
 _WINDOW_BYTES = 64 << 20  # a window that takes more is sampled
 _HELD_BYTES = 128 << 20  # windows of one chunk of places
 _SAMPLES = 64  # points across a window that is sampled
 _MOST_CLASSES = 32
-_SCANNED_BLOCKS = 64  # of each file, to find its classes
-_KM_A_DEGREE = 111.2
-
-_DAY = r"((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)"
-_MONTH = r"((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])(?!\d)"
-_YEAR = r"((?:19|20)\d\d)(?!\d)"
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """The bands of one file (or of one date in it) that are looked at.
-
-    Attributes:
-        path: As the user named it.
-        how: Further arguments of `open_layer`.
-        bands: Numbers in the file, counted from 1.
-        names: Of these bands.
-        units: Of these bands, "" where none is told.
-        grid: Of the full pixels.
-        factors: By how much each reduced copy is reduced.
-        pixel_m: Side of a pixel on the ground in the middle of the file.
-        dtype: Stored type.
-        labels: Names of classes by code, where the file has them or colours.
-        product: Embedding product, or "".
-        day: Days since 1970-01-01, NaN when unknown.
-        edge: Points (k, 2 degrees) spread over the file.
-    """
-
-    path: str
-    how: dict[str, Any]
-    bands: tuple[int, ...]
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-    grid: GeoBox
-    factors: tuple[int, ...]
-    pixel_m: float
-    dtype: np.dtype[Any]
-    labels: dict[int, str] | None
-    product: str
-    day: float
-    edge: NDArray[np.float64]
-
-    def opened(self, overview: int | None = None) -> Any:
-        """The file as a context of an open raster."""
-        extra = {} if overview is None else {"overview": overview}
-        return open_layer(self.path, **self.how, **extra)
-
-    def overview_for(self, size_m: float, most: int) -> int | None:
-        """The finest reduced copy in which a window has at most `most` pixels, or the coarsest."""
-        across = size_m / self.pixel_m
-        if across <= most or not self.factors:
-            return None
-        fit = [i for i, factor in enumerate(self.factors) if across / factor <= most]
-        return fit[0] if fit else len(self.factors) - 1
-
-    def across(self, size_m: float) -> float:
-        """Pixels across a window in the copy that is read for it."""
-        overview = self.overview_for(size_m, _MOST_PIXELS)
-        return size_m / self.pixel_m / (1 if overview is None else self.factors[overview])
-
-    def may_touch(self, lonlat: NDArray[np.float64], half_m: float) -> NDArray[np.bool_]:
-        """Places whose window could reach into the file; some that do not are among them."""
-        known = self.edge[np.isfinite(self.edge).all(axis=1)]
-        if not len(known):
-            return np.ones(len(lonlat), dtype=bool)
-        south, north = known[:, 1].min(), known[:, 1].max()
-        pad = half_m * 1.5 / 1000 / _KM_A_DEGREE + (north - south) / 5
-        near = (lonlat[:, 1] >= south - pad) & (lonlat[:, 1] <= north + pad)
-        turned = (known[:, 0] - known[0, 0] + 180) % 360 - 180
-        span = turned.max() - turned.min()
-        if span > 170 or max(abs(south), abs(north)) + pad > 88:
-            return near
-        middle = known[0, 0] + (turned.max() + turned.min()) / 2
-        flat = np.cos(np.radians(np.clip(np.abs(lonlat[:, 1]), 0, 89)))
-        reach = span * 0.7 + half_m * 1.5 / 1000 / _KM_A_DEGREE / flat
-        return near & (np.abs((lonlat[:, 0] - middle + 180) % 360 - 180) <= reach)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +130,7 @@ class Rasters:
         remote: bool = False,
     ):
         given = [paths] if isinstance(paths, str | Path) else list(paths)
-        files = [part for path in given for part in _parts(path)]
+        files = [part for path in given for part in files_below(path)]
         if not files:
             raise UsageError("rasters need at least one file", remedy="give a path")
         if dates is not None and len(dates) != len(files):
@@ -223,9 +148,9 @@ class Rasters:
         how: dict[str, Any] = {"crs": crs, "variable": variable, "remote": remote}
         layers: Order = []
         for i, path in enumerate(files):
-            day = _days(dates[i]) if dates is not None else None
-            layers += _layers(path, how, bands, day, by_time=when is not None)
-        self.layers = _agreeing(layers, self._notes)
+            day = days_since_1970(dates[i]) if dates is not None else None
+            layers += read_layers(path, how, bands, day, by_time=when is not None)
+        self.layers = agreeing_layers(layers, self._notes)
         products = [layer.product for layer in self.layers]
         if told := describe_products(products):
             self._notes.append(told)
@@ -285,7 +210,7 @@ class Rasters:
             values[rows] = looks[0] if len(looks) == 1 else _median(np.stack(looks))
         # The share of valid pixels says 0 where there is nothing, but nothing is absence.
         amounts = np.array([not name.startswith("valid@") for name in self.columns])
-        present = np.isfinite(values[:, amounts]).any(axis=1)
+        present = np.asarray(np.isfinite(values[:, amounts]).any(axis=1))
         values[~present] = np.nan
         for what, which in told.items():
             notes.append(f"{what} ({count(int(which.sum()), 'place')})")
@@ -313,7 +238,9 @@ class Rasters:
 
     # -------------------------------------------------------------- which files, in which order
 
-    def _orders(self, places: Any, notes: list[str]) -> Iterator[tuple[NDArray[np.int64], list[Order]]]:
+    def _orders(
+        self, places: Any, notes: list[str]
+    ) -> Iterator[tuple[NDArray[np.int64], list[Order]]]:
         """Rows with the mosaics that they are seen in; several are several dates."""
         every, days = np.arange(len(places)), self.days
         if self.when is None:
@@ -321,7 +248,9 @@ class Rasters:
             return
         known = np.isfinite(days)
         if not known.all():
-            unknown = [layer.path for layer, fine in zip(self.layers, known, strict=True) if not fine]
+            unknown = [
+                layer.path for layer, fine in zip(self.layers, known, strict=True) if not fine
+            ]
             notes.append(f"no date is known of {listing(unknown, most=3)}, which come last")
         if isinstance(self.when, float):
             yield every, [self._nearest_first(self.when)]
@@ -330,8 +259,8 @@ class Rasters:
             within = sorted({day for day in days[known] if low <= day <= high})
             if not within:
                 raise DataError(
-                    f"no file of {self.name} is dated {_iso(low)} to {_iso(high)}, they are "
-                    f"{_iso(days[known].min())} to {_iso(days[known].max())}"
+                    f"no file of {self.name} is dated {iso_day(low)} to {iso_day(high)}, they are "
+                    f"{iso_day(days[known].min())} to {iso_day(days[known].max())}"
                 )
             notes.append(f"median over {count(len(within), 'date')}")
             yield every, [[x for x in self.layers if x.day == day] for day in within]
@@ -366,7 +295,7 @@ class Rasters:
             raise UsageError(f"classes are whole numbers, {self.layers[0].path} holds others")
         found: dict[float, int] = {}
         for layer in self.layers:
-            for code, number in _seen_codes(layer).items():
+            for code, number in seen_codes(layer).items():
                 found[code] = found.get(code, 0) + number
         if wanted is None and not tabled and len(found) > _MOST_CLASSES:
             return none, {}
@@ -411,7 +340,10 @@ class Rasters:
                       f"{_SAMPLES} × {_SAMPLES} points on the ground")  # fmt: skip
         kept = slice(0, 1) if layers[0].product and not len(self.codes) else slice(None)
         for s in range(len(sizes)):
-            spots += [stats[:, s, :, kept].reshape(len(rows), bands * (1 if kept.stop else parts)), share[:, s, None]]
+            spots += [
+                stats[:, s, :, kept].reshape(len(rows), bands * (1 if kept.stop else parts)),
+                share[:, s, None],
+            ]
         return np.concatenate(spots, axis=1)
 
     def _pixels(self, lonlat: NDArray[np.float64], layers: Order) -> NDArray[np.float32]:
@@ -484,7 +416,7 @@ class Rasters:
                         bent = touching
                     else:
                         bent = touching & ~ground.regular
-                    sampled[np.ix_(rows[bent], group)] = True
+                    sampled[rows[bent][:, None], np.array(group)] = True
                     seen = np.flatnonzero(touching & ~bent)
                     if overview is not None and len(seen):
                         _tell(told, names[rows[seen]], places,
@@ -544,7 +476,7 @@ class Rasters:
                     open_ones = np.flatnonzero(np.isnan(values).any(axis=1))
                     if not len(open_ones):
                         break
-                    with layer.opened(layer.overview_for(float(size), _MOST_PIXELS)) as raster:
+                    with layer.opened(layer.overview_for(float(size), MOST_PIXELS)) as raster:
                         new = sample_at(raster, points[open_ones], bands=layer.bands)
                     values[open_ones] = np.where(
                         np.isnan(values[open_ones]), new, values[open_ones]
@@ -588,7 +520,7 @@ class Rasters:
                 some = ordered[begin : begin + batch]
                 looks = [self._chip(lonlat[some], order, size, pixels) for order in orders]
                 chips = looks[0] if len(looks) == 1 else _median(np.stack(looks))
-                yield some, chips, np.isfinite(chips).all(axis=1)
+                yield some, chips, np.asarray(np.isfinite(chips).all(axis=1))
 
     def _chip(
         self, lonlat: NDArray[np.float64], layers: Order, size: float, pixels: int
@@ -614,7 +546,9 @@ class Rasters:
                 regular = np.flatnonzero(touching & ground.regular)
                 for members, buffer, origin in _read_together(raster, layer, ground, regular):
                     for w in members:
-                        _fill(chips[rows[w]], ground, int(w), buffer, origin, pixel_m, nearest_pixel)
+                        _fill(
+                            chips[rows[w]], ground, int(w), buffer, origin, pixel_m, nearest_pixel
+                        )
         return chips
 
 
@@ -684,7 +618,9 @@ def _patch(ground: GroundMap, w: int, buffer: NDArray[Any], origin: NDArray[np.i
     asked = ground.box[w]
     low = np.maximum(asked[:2], origin)
     high = np.minimum(asked[2:], origin + buffer.shape[1:])
-    cut = buffer[:, low[0] - origin[0] : high[0] - origin[0], low[1] - origin[1] : high[1] - origin[1]]
+    cut = buffer[
+        :, low[0] - origin[0] : high[0] - origin[0], low[1] - origin[1] : high[1] - origin[1]
+    ]
     one = slice(w, w + 1)
     part = replace(
         ground, centre=ground.centre[one], slope=ground.slope[one], bend=ground.bend[one],
@@ -729,7 +665,7 @@ def _fill(
 
 
 def _chip_metres(pixels: int, pixel_m: float) -> NDArray[np.float64]:
-    across = (np.arange(pixels) + 0.5 - pixels / 2) * pixel_m
+    across = (np.arange(pixels, dtype=np.float64) + (0.5 - pixels / 2)) * pixel_m
     x, y = np.meshgrid(across, -across)
     return np.stack([x, y], axis=-1).reshape(-1, 2)
 
@@ -767,7 +703,10 @@ def _pooled(
 
 
 def _summary(
-    values: NDArray[np.float64], weights: NDArray[np.float64], codes: NDArray[np.float64], parts: int
+    values: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    codes: NDArray[np.float64],
+    parts: int,
 ) -> NDArray[np.float32]:
     """What `measure` tells of one band, for weighted values."""
     known = np.isfinite(values)
@@ -812,7 +751,7 @@ def _by_overview(layer: Layer, sizes: NDArray[np.float64]) -> dict[int | None, l
     """Window sizes by the reduced copy that they are read from."""
     groups: dict[int | None, list[int]] = {}
     for s, size in enumerate(sizes):
-        groups.setdefault(layer.overview_for(float(size), _MOST_PIXELS), []).append(s)
+        groups.setdefault(layer.overview_for(float(size), MOST_PIXELS), []).append(s)
     return groups
 
 
@@ -822,219 +761,7 @@ def _at(size: float) -> str:
     return f"@{size / 1000:g}km" if size >= 1000 else f"@{size:g}m"
 
 
-# ------------------------------------------------------------------ headers
-
-
-def _parts(path: str | Path) -> list[str | Path]:
-    """The file itself, or the tiles below a folder of TESSERA downloads."""
-    if "://" not in str(path) and Path(path).is_dir():
-        return list(tessera_tiles(Path(path))) or [path]
-    return [path]
-
-
-def _layers(
-    path: str | Path,
-    how: dict[str, Any],
-    bands: Sequence[str | int] | None,
-    day: float | None,
-    *,
-    by_time: bool,
-) -> Order:
-    """The layers of a file: one, or one a date where the bands of the file are dates."""
-    with open_layer(path, **how) as raster:
-        product = product_of(path, raster)
-        if not product and raster.names[0] == "A00" and raster.dtype == np.float32:
-            product = "AlphaEarth" if len(raster.names) == 64 else ""
-        times = _band_days(raster)
-        chosen = _choose_bands(raster, bands)
-        names, units = raster.names, getattr(raster.dataset, "units", None) or ()
-        if times is not None and (by_time or raster.names[0] == "band 1"):
-            own = raster.dataset.tags(1).get("NETCDF_VARNAME") or how["variable"] or "value"
-            names = tuple(own if by_time else f"{own} {_iso(t)}" for t in times)
-        factors = tuple(raster.dataset.overviews(1))
-        edge, pixel_m = _extent(raster.geobox)
-        if day is None:
-            day = _file_day(path, raster, product)
-
-        def layer(some: tuple[int, ...], at: float) -> Layer:
-            return Layer(
-                str(path), how, some, tuple(names[b - 1] for b in some),
-                tuple((units[b - 1] or "") if units else "" for b in some), raster.geobox,
-                factors, pixel_m, raster.dtype, _labels(raster, some), product, at, edge,
-            )  # fmt: skip
-
-        if times is not None and by_time:
-            return [layer((b,), times[b - 1]) for b in chosen]
-        return [layer(chosen, day)]
-
-
-def _choose_bands(raster: Raster, bands: Sequence[str | int] | None) -> tuple[int, ...]:
-    if bands is None:
-        return tuple(range(1, len(raster.names) + 1))
-    chosen = []
-    known = {name.casefold(): i for i, name in reversed(list(enumerate(raster.names, 1)))}
-    for band in bands:
-        if isinstance(band, str) and band.casefold() in known:
-            chosen.append(known[band.casefold()])
-        elif str(band).isdigit() and 1 <= int(band) <= len(raster.names):
-            chosen.append(int(band))
-        else:
-            raise UsageError(
-                f"{raster.path} has no band {quoted(band)}",
-                remedy=f"it has {listing(nearest(str(band), raster.names), most=6)}",
-            )
-    return tuple(chosen)
-
-
-def _agreeing(layers: Order, notes: list[str]) -> Order:
-    """The layers in one order of bands, if they have the same."""
-    first = layers[0]
-    out = []
-    for layer in layers:
-        if len(layer.bands) != len(first.bands):
-            raise DataError(
-                f"files of one mosaic need the same bands, {first.path} has "
-                f"{count(len(first.bands), 'band')} and {layer.path} {len(layer.bands)}",
-                remedy="choose some with bands=, or give them as separate sources",
-            )
-        if layer.product != first.product:
-            raise DataError(
-                f"{first.path} and {layer.path} are not of the same kind "
-                f"({first.product or 'plain raster'}, {layer.product or 'plain raster'})",
-                remedy="give them as separate sources",
-            )
-        if layer.names != first.names and sorted(layer.names) == sorted(first.names):
-            place = [layer.names.index(name) for name in first.names]
-            layer = replace(
-                layer, bands=tuple(layer.bands[i] for i in place), names=first.names,
-                units=tuple(layer.units[i] for i in place),
-            )  # fmt: skip
-            notes.append(f"bands of {Path(layer.path).name} were put into the order of the first")
-        elif layer.names != first.names:
-            notes.append(
-                f"{Path(layer.path).name} calls its bands {listing(layer.names, most=3)}, they are "
-                f"taken for {listing(first.names, most=3)}"
-            )
-        out.append(layer)
-    systems = list(dict.fromkeys(_crs_name(layer.grid) for layer in layers))
-    if len(systems) > 1:
-        notes.append(
-            f"the files have {len(systems)} CRS ({listing(systems, most=3)}); windows are in metres "
-            "on the ground in each"
-        )
-    return out
-
-
-def _crs_name(grid: GeoBox) -> str:
-    crs = pyproj.CRS.from_user_input(str(grid.crs))
-    return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else crs.name
-
-
-def _labels(raster: Raster, bands: tuple[int, ...]) -> dict[int, str] | None:
-    """Names of classes by code where the file has a table of colours, else None."""
-    if len(bands) != 1 or raster.dtype.kind not in "iu":
-        return None
-    try:
-        raster.dataset.colormap(bands[0])
-    except (ValueError, AttributeError):
-        return None
-    return {}
-
-
-def _seen_codes(layer: Layer) -> dict[float, int]:
-    """How often each code occurs in some blocks spread over the file."""
-    overview = layer.overview_for(max(layer.grid.shape) * layer.pixel_m, 512)
-    found: dict[float, int] = {}
-    with layer.opened(overview) as raster:
-        high, wide = raster.block_yx
-        height, width = raster.geobox.shape
-        down, across = -(-height // high), -(-width // wide)
-        some = np.unique(np.linspace(0, down * across - 1, _SCANNED_BLOCKS).astype(int))
-        for row, column in zip(*np.divmod(some, across), strict=True):
-            y = slice(int(row * high), int(min((row + 1) * high, height)))
-            x = slice(int(column * wide), int(min((column + 1) * wide, width)))
-            block = read_values(raster, (y, x), layer.bands)
-            codes, numbers = np.unique(block[np.isfinite(block)], return_counts=True)
-            for code, number in zip(codes.tolist(), numbers.tolist(), strict=True):
-                found[code] = found.get(code, 0) + number
-    return found
-
-
-def _extent(grid: GeoBox) -> tuple[NDArray[np.float64], float]:
-    """Points spread over a grid (k, 2 degrees), and the side of its middle pixel in metres."""
-    height, width = grid.shape
-    u, v = np.meshgrid(np.linspace(0, width, 21), np.linspace(0, height, 21))
-    affine = grid.affine
-    x = affine.a * u + affine.b * v + affine.c
-    y = affine.d * u + affine.e * v + affine.f
-    crs = pyproj.CRS.from_user_input(str(grid.crs))
-    back = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    lon, lat = back.transform(x.ravel(), y.ravel())
-    edge = np.stack([np.asarray(lon), np.asarray(lat)], axis=1)
-    finite = np.flatnonzero(np.isfinite(edge).all(axis=1))
-    if not len(finite):
-        raise DataError("a raster lies outside of what its CRS can describe", remedy="check --crs")
-    middle = finite[np.abs(finite - 220).argmin()]  # 220 is the middle of 21 × 21
-    point = edge[middle][None].clip((-360, -89), (360, 89))
-    ground = map_ground(grid, point, 10.0)
-    return edge, float(np.sqrt(ground.pixel_m2[0])) if ground.regular[0] else abs(affine.a)
-
-
 # ------------------------------------------------------------------ dates
-
-
-def _band_days(raster: Raster) -> list[float] | None:
-    """Days of the bands of a netCDF or Zarr file whose bands are times."""
-    tags = raster.dataset.tags() if hasattr(raster.dataset, "tags") else {}
-    units = next((v for k, v in tags.items() if k.lower().endswith("time#units")), None)
-    match = re.match(r"(second|minute|hour|day)s? since (\d{4}-\d\d?-\d\d?)", units or "")
-    if not match:
-        return None
-    a_day = {"second": 86400.0, "minute": 1440.0, "hour": 24.0, "day": 1.0}[match[1]]
-    start = _days(match[2])
-    out = []
-    for band in range(1, raster.dataset.count + 1):
-        own = raster.dataset.tags(band)
-        value = next((v for k, v in own.items() if k.lower() == "netcdf_dim_time"), None)
-        if value is None:
-            return None
-        out.append(start + float(value) / a_day)
-    return out
-
-
-def _file_day(path: str | Path, raster: Raster, product: str) -> float:
-    """The date of a file: in its name, else in its header, else the year of a product's folder."""
-    if product:
-        year = product_year(path)
-        return _days(f"{year}-07-01") if year else np.nan
-    stem = Path(str(path)).stem
-    for pattern in (_DAY, _MONTH, _YEAR):
-        match = re.search(r"(?<!\d)" + pattern, stem)
-        if match and pattern is _DAY:
-            try:
-                return _days(f"{match[1]}-{match[3]}-{match[4]}")
-            except UsageError:
-                continue
-        if match:
-            # The middle of the month or of the year.
-            return _days(f"{match[1]}-{match[3]}-15" if pattern is _MONTH else f"{match[1]}-07-01")
-    stamp = raster.dataset.tags().get("TIFFTAG_DATETIME", "")
-    match = re.match(r"(\d{4})[:-](\d\d)[:-](\d\d)", stamp)
-    return _days("-".join(match.groups())) if match else np.nan
-
-
-def _days(moment: str | date) -> float:
-    """Days since 1970-01-01 UTC."""
-    try:
-        stamp = pd.Timestamp(moment)
-        stamp = stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo else stamp
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"a date looks like 2020-06-30, this is {quoted(moment)}") from error
-    return (stamp - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
-
-
-def _iso(day: float) -> str:
-    return (datetime(1970, 1, 1) + timedelta(days=float(day))).date().isoformat()
 
 
 def _moment(
@@ -1043,10 +770,10 @@ def _moment(
     if when is None or (isinstance(when, str) and when == "places"):
         return when
     if isinstance(when, str | date):
-        return _days(when)
+        return days_since_1970(when)
     if len(when) != 2:
         raise UsageError(f"a period has two dates, this has {len(when)}")
-    low, high = _days(when[0]), _days(when[1])
+    low, high = days_since_1970(when[0]), days_since_1970(when[1])
     if low > high:
         raise UsageError(f"a period begins before it ends, not {when[0]} to {when[1]}")
     return low, high
