@@ -81,7 +81,8 @@ def main():
         lon, lat = back.transform(x, y)
         places = gpd.GeoDataFrame(geometry=gpd.points_from_xy(lon, lat), crs="EPSG:4326")
         print(
-            f"{asked.places} places, {asked.side} × {asked.side} pixels, {asked.bands} bands, load {os.getloadavg()[0]:.1f}"
+            f"{asked.places} places, {asked.side} × {asked.side} pixels, {asked.bands} bands, "
+            f"load {os.getloadavg()[0]:.1f}"
         )
         for sizes in ([500], [500, 2000]):
             source = Rasters(path, size_m=sizes)

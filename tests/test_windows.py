@@ -444,6 +444,19 @@ def test_chips_equal_the_warper_of_gdal(tmp_path, how):
             assert np.abs(chip[0] - there).mean() < 0.02
 
 
+def test_chips_of_a_period_are_its_median_or_its_commonest_class(tmp_path):
+    at = places(inside(UTM @ Affine.translation(40, 40), (20, 20), n=2))
+    for kind, expected in (("f4", 7), ("u1", 2)):
+        files = []
+        for day, value in enumerate((2, 9, 2, 7, 8) if kind == "u1" else (1, 9, 2, 7, 8), 1):
+            data = np.full((100, 100), value, kind)
+            files.append(write(tmp_path / f"{kind}_2020060{day}.tif", data))
+        source = Rasters(files, when=("2020-06-01", "2020-06-30"))
+        for chip, known in chips_of(source, at, 100, 10):
+            assert known.all()
+            assert (chip == expected).all()
+
+
 def test_chips_are_north_up_and_know_where_they_are_empty(tmp_path):
     y = 6_700_000 - 10 * (np.arange(300) + 0.5)
     data = np.repeat((y - 6_690_000).astype("float32")[:, None], 400, axis=1)

@@ -495,7 +495,8 @@ class Rasters:
 
         The grid is that of the azimuthal equidistant projection about each place. Amounts are
         bilinear, classes nearest; where the files are much finer than the chip, a reduced copy or
-        means over blocks of pixels are taken. With a period in `when`, the median over its dates.
+        means over blocks of pixels are taken. With a period in `when`, the median over its dates,
+        or the commonest class. Where two files meet, amounts are not mixed across the seam.
 
         Args:
             places: Points or polygons.
@@ -519,7 +520,11 @@ class Rasters:
             for begin in range(0, len(ordered), batch):
                 some = ordered[begin : begin + batch]
                 looks = [self._chip(lonlat[some], order, size, pixels) for order in orders]
-                chips = looks[0] if len(looks) == 1 else _median(np.stack(looks))
+                chips = looks[0]
+                if len(looks) > 1 and len(self.codes):
+                    chips = _commonest(np.stack(looks), self.codes)
+                elif len(looks) > 1:
+                    chips = _median(np.stack(looks))
                 yield some, chips, np.asarray(np.isfinite(chips).all(axis=1))
 
     def _chip(
@@ -739,6 +744,13 @@ def _median(looks: NDArray[np.float32]) -> NDArray[np.float32]:
     out = np.full(looks.shape[1:], np.nan, dtype=np.float32)
     out[known] = np.nanmedian(looks[:, known], axis=0)
     return out
+
+
+def _commonest(looks: NDArray[np.float32], codes: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The code that occurs most often along the first axis, the lowest of equals, NaN for none."""
+    votes = np.stack([(looks == code).sum(axis=0) for code in codes])
+    winner = codes[votes.argmax(axis=0)].astype(np.float32)
+    return np.where(votes.any(axis=0), winner, np.float32(np.nan))
 
 
 def _tell(
