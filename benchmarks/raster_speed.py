@@ -40,7 +40,7 @@ def simulated(path, side, bands):
             down = np.sin(np.arange(top, top + rows) / 90)[:, None]
             noise = rng.normal(1500, 60, (bands, rows, side))
             values = (noise + 400 * (down + across)).clip(1).astype("uint16")
-            file.write(values, window=Window(0, top, side, rows))
+            file.write(values, window=Window.from_slices((top, top + rows), (0, side)))
 
 
 def naive(path, places, sizes):
