@@ -39,7 +39,7 @@ from georama.sources.ground import (
     resample,
     to_pixels,
 )
-from georama.sources.layers import (
+from georama.sources.raster_headers import (
     MOST_PIXELS,
     Layer,
     agreeing_layers,
