@@ -12,6 +12,7 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -386,7 +387,8 @@ def test_a_pickle_that_the_catalogue_does_not_list_is_not_even_opened(tmp_path):
 
 
 def names_file(path, **arrays):
-    np.savez(path, **{name: np.array(a, dtype=object) for name, a in arrays.items()})
+    objects: dict[str, Any] = {k: np.array(a, dtype=object) for k, a in arrays.items()}
+    np.savez(path, **objects)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Read tables and names that packages ship as pickles, without running anything that a pickle names.
+"""Read tables and names that packages ship as pickles, without running what a pickle names.
 
 A pickle is a program. Two locks stand before it here: the file's sha256 must be in the catalogue,
 and the reader knows just the names that a pickled pandas table needs. All but `dtype` and `slice`
