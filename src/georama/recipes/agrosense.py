@@ -69,7 +69,7 @@ UNKNOWN = -100
 
 @dataclass(frozen=True, eq=False)
 class Advice:
-    """What AgroSense says of n places; a head that was not trained is None.
+    """What AgroSense says of n places; a head that was not trained has no columns.
 
     Attributes:
         crop: Probabilities (n, crops), in the order of `AgroSense.crops`.
@@ -79,9 +79,9 @@ class Advice:
             modalities it sums to 1, or to 0 where none is there.
     """
 
-    crop: NDArray[np.float32] | None
-    soil: NDArray[np.float32] | None
-    properties: NDArray[np.float32] | None
+    crop: NDArray[np.float32]
+    soil: NDArray[np.float32]
+    properties: NDArray[np.float32]
     attention: dict[str, NDArray[np.float32]]
 
 
@@ -282,10 +282,11 @@ class AgroSense:
                 found["properties"] * self.tensors["properties.spread"]
                 + self.tensors["properties.mean"]
             ).astype(np.float32)
+        none = np.empty((len(numbers), 0), dtype=np.float32)
         return Advice(
-            crop=found.get("crop"),
-            soil=found.get("soil"),
-            properties=found.get("properties"),
+            crop=found.get("crop", none),
+            soil=found.get("soil", none),
+            properties=found.get("properties", none),
             attention={name: np.concatenate([s[name] for s in shares]) for name in shares[0]},
         )
 
