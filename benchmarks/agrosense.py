@@ -1,6 +1,6 @@
 """What a soil raster adds to a table: AgroSense beside forests and boosted trees.
 
-    python benchmarks/agrosense.py [--shared FOLDER] [--steps 400]
+    python benchmarks/agrosense.py [--shared FOLDER] [--steps 300]
 
 Fields: organic carbon, pH and clay of the seventeen LimeSoDa fields with coordinates. The table
 holds what sensors say of a place. The rasters are **kriged from samples**, never from those of the
@@ -47,7 +47,7 @@ SITE_KM = 5.0
 PROPERTIES = ("soc", "ph", "clay")
 BANDS = [SOIL_BANDS.index(name) for name in PROPERTIES]
 RESAMPLES = 2000
-LIGHT = {"n_estimators": 150, "learning_rate": 0.05, "num_leaves": 15, "verbosity": -1, "n_jobs": 1}
+LIGHT = {"n_estimators": 60, "learning_rate": 0.1, "num_leaves": 15, "verbosity": -1, "n_jobs": 1}
 Array = NDArray[Any]
 
 
@@ -95,7 +95,7 @@ def krige(table: pd.DataFrame, known: NDArray, asked: NDArray) -> NDArray[np.flo
         rows = known[np.isfinite(values[known])]
         if len(rows) < FEWEST:
             continue
-        model = Kriging(seed=0).fit(Inputs(lonlat[rows], {}), values[rows, None])
+        model = Kriging(seed=0, tuned_on=80).fit(Inputs(lonlat[rows], {}), values[rows, None])
         surface = model(Inputs(grid, {})).reshape(len(asked), len(steps), len(steps))
         patches[:, band] = surface.repeat(STRIDE, 1).repeat(STRIDE, 2)
     return patches
@@ -139,7 +139,7 @@ def boosted(train: Array, wanted: Array, test: Array) -> Array:
 
 def forest(train: Array, wanted: Array, test: Array) -> Array:
     out = [
-        RandomForestRegressor(200, min_samples_leaf=2, max_features=0.5, random_state=0)
+        RandomForestRegressor(100, min_samples_leaf=2, max_features=0.5, random_state=0)
         .fit(train[ok], y[ok])
         .predict(test)
         for y in wanted.T
@@ -181,10 +181,12 @@ def fields(steps: int) -> None:
             mean = np.nanmean(wanted[train], axis=0)
             put("kriging alone", test, np.where(np.isfinite(centre[test]), centre[test], mean))
             labels = table[list(PROPERTIES)].iloc[train]
-            plain = AgroSense().fit(sensors.iloc[train], properties=labels, steps=steps, rounds=0)
-            fused = AgroSense().fit(
+            plain = AgroSense(width=32).fit(
+                sensors.iloc[train], properties=labels, steps=steps, batch=64, rounds=0
+            )
+            fused = AgroSense(width=32).fit(
                 sensors.iloc[train], raster=patches[train], properties=labels, steps=steps,
-                rounds=0,
+                batch=64, rounds=0,
             )  # fmt: skip
             rows = sensors.iloc[test]
             swapped = test[np.random.default_rng(tested).permutation(len(test))]
@@ -263,16 +265,16 @@ def crops(shared: Path, steps: int) -> None:
     }  # fmt: skip
     for tested in range(FOLDS):
         train, test = np.flatnonzero(fold != tested), np.flatnonzero(fold == tested)
-        model = AgroSense().fit(
-            table.iloc[train], raster=patches[train], crop=crop[train], steps=steps, rounds=0,
-            hide_number=0.2,
+        model = AgroSense(width=32).fit(
+            table.iloc[train], raster=patches[train], crop=crop[train], steps=steps,
+            batch=64, rounds=0, hide_number=0.2,
         )  # fmt: skip
         names = np.array(model.crops)
         swapped = patches[test[np.random.default_rng(tested).permutation(len(test))]]
         for hidden, columns in cases.items():
             left = table.drop(columns=columns)
             for name, trees in (
-                ("forest, table", RandomForestClassifier(300, random_state=0)),
+                ("forest, table", RandomForestClassifier(200, random_state=0)),
                 ("boosted, table", LGBMClassifier(**LIGHT)),
             ):
                 trees.fit(left.iloc[train], crop[train])
@@ -301,7 +303,7 @@ def crops(shared: Path, steps: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--shared", type=Path, default=os.environ.get("GEORAMA_SHARED_DATA"))
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--only", choices=("fields", "crops"))
     told = parser.parse_args()
     if told.only != "fields":

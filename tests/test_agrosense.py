@@ -41,7 +41,7 @@ def trained(**settings):
     image = raster[:, :3] + 1
     return AgroSense(width=32, hidden=32, size=16, seed=3).fit(
         table, raster=raster, image=image, **labels,
-        steps=100, batch=64, rate=5e-3, rounds=8, **settings,
+        steps=80, batch=48, rate=6e-3, rounds=8, **settings,
     )  # fmt: skip
 
 
@@ -207,7 +207,7 @@ def test_real_crops_are_told_apart():
     table = pd.read_csv(CROPS / "crop_recommendation.csv")
     crop = table.pop("label").to_numpy()
     train = np.arange(len(table)) % 3 > 0
-    model = AgroSense().fit(table[train], crop=crop[train], steps=250, rounds=0)
+    model = AgroSense().fit(table[train], crop=crop[train], steps=150, rounds=0)
     assert right(model(table[~train]), model, crop[~train]).mean() > 0.93
     with pytest.raises(UsageError, match="no tabular branch"):
         model.explain(table)
