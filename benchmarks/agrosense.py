@@ -238,7 +238,7 @@ def tell_fields(table: pd.DataFrame, wanted: Array, guesses: dict[str, Array], g
 
 
 CROP_SIZE = 16
-"""The simulated raster is smooth; a quarter of the pixels shows as much in a quarter of the time."""
+"""The simulated raster is smooth: a quarter of the pixels shows as much."""
 
 
 def simulated_raster(table: pd.DataFrame, share: float = 0.5) -> NDArray[np.float32]:
