@@ -499,6 +499,46 @@ def sample_at(
     return values
 
 
+def patches_at(
+    path: str | Path | Raster,
+    lonlat: NDArray[np.float64],
+    size: int = 32,
+    *,
+    bands: Sequence[int] | None = None,
+    crs: str | None = None,
+) -> NDArray[np.float32]:
+    """Squares of pixels around points, on the raster's own grid.
+
+    Args:
+        path: A raster, open or not.
+        lonlat: Degrees east then north, shape (n, 2).
+        size: Pixels a side; the point lies in the pixel at (size // 2, size // 2).
+        bands: Bands counted from 1; all when None.
+        crs: See `open_raster`.
+
+    Returns:
+        Physical values, shape (n, bands, size, size); NaN where there are none, all of them NaN
+        for points outside of the raster.
+    """
+    if not isinstance(path, Raster):
+        with open_raster(path, crs=crs) as raster:
+            return patches_at(raster, lonlat, size, bands=bands)
+    raster = path
+    points = np.asarray(lonlat, dtype=np.float64).reshape(-1, 2)
+    chosen = tuple(bands) if bands is not None else tuple(range(1, raster.dataset.count + 1))
+    patches = np.full((len(points), len(chosen), size, size), np.nan, dtype=np.float32)
+    height, width = raster.geobox.shape
+    for i, (row, column) in enumerate(zip(*pixels_under(raster, points), strict=True)):
+        if row < 0:
+            continue
+        top, left = int(row) - size // 2, int(column) - size // 2
+        y = slice(max(top, 0), min(top + size, height))
+        x = slice(max(left, 0), min(left + size, width))
+        inside = (slice(y.start - top, y.stop - top), slice(x.start - left, x.stop - left))
+        patches[i][:, *inside] = read_window(raster, (y, x), bands=chosen).to_numpy()
+    return patches
+
+
 def pixels_under(
     raster: Raster, points: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

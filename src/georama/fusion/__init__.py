@@ -1,0 +1,1 @@
+"""Representations of several kinds to one."""
