@@ -168,8 +168,8 @@ class _Reading:
         notes = self._things.notes
         if self._partial:
             notes.append(
-                f"{count(self._partial, 'way')} lead out of the extract; the part that is in it was "
-                "taken"
+                f"the extract does not hold all of {count(self._partial, 'way')}: the part that it "
+                "holds was taken, closed by a straight line where it is an area"
             )
         if self._nowhere:
             notes.append(f"{count(self._nowhere, 'way')} without places of their nodes left out")
@@ -213,7 +213,8 @@ class _Reading:
             member = entity.id in members
             if main is None and not member:
                 continue
-            wkb = self._line(entity)
+            wkb, whole = self._line(entity)
+            self._partial += main is not None and wkb is not None and not whole
             if main is not None and wkb is None:
                 self._nowhere += 1
             elif main is not None:
@@ -229,16 +230,15 @@ class _Reading:
         if edge:
             self._bounds.append(shapely.bounds(shapely.from_wkb(edge)))
 
-    def _line(self, way: Any) -> str | None:
-        """A way as WKB in hexadecimal, without the nodes that the extract does not hold."""
+    def _line(self, way: Any) -> tuple[str | None, bool]:
+        """A way as WKB in hexadecimal and whether the extract holds all of its nodes."""
         try:
-            return self._wkb.create_linestring(way)
+            return self._wkb.create_linestring(way), True
         except (RuntimeError, self._osmium.InvalidLocationError):
             held = [(node.lon, node.lat) for node in way.nodes if node.location.valid()]
         if len(held) < 2 or len(set(held)) < 2:
-            return None
-        self._partial += 1
-        return shapely.to_wkb(shapely.linestrings(held), hex=True)
+            return None, False
+        return shapely.to_wkb(shapely.linestrings(held), hex=True), False
 
     def _wanted_relations(self) -> NDArray[np.int64]:
         """The relations whose ways, taken together, meet a window."""

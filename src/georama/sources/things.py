@@ -147,6 +147,7 @@ class Things:
         tags: Sequence[Mapping[str, str]],
     ) -> None:
         """Take a batch; what has no geometry or lies outside the windows is left out."""
+        geometry = _cut_at_180(geometry)
         bounds = shapely.bounds(geometry)
         there = np.isfinite(bounds).all(axis=1)
         self.seen += int(there.sum())
@@ -305,3 +306,30 @@ def _cells(lonlat: NDArray[Any], shape: tuple[int, int]) -> tuple[NDArray[np.int
     row = np.clip((lonlat[:, 1] + 90) * (shape[0] / 180), 0, shape[0] - 1).astype(np.intp)
     column = np.clip((lonlat[:, 0] + 180) * (shape[1] / 360), 0, shape[1] - 1).astype(np.intp)
     return row, column
+
+
+def _cut_at_180(geometry: NDArray[Any]) -> NDArray[Any]:
+    """Geometries with a step over the antimeridian as parts on either side of it."""
+    bounds = shapely.bounds(geometry)
+    wide = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180)
+    if len(wide) == 0:
+        return geometry
+    xy, owner = shapely.get_coordinates(geometry[wide], return_index=True)
+    steps = (np.abs(np.diff(xy[:, 0])) > 180) & (np.diff(owner) == 0)
+    # Between two parts of one geometry there is no step; such geometries come cut already.
+    single = shapely.get_num_geometries(geometry[wide]) == 1
+    crossing = wide[np.intersect1d(owner[1:][steps], np.flatnonzero(single))]
+    geometry = geometry.copy()
+    for position in crossing:
+        whole = shapely.transform(
+            geometry[position], lambda c: np.stack([c[:, 0] % 360.0, c[:, 1]], axis=1)
+        )
+        whole = whole if shapely.is_valid(whole) else shapely.make_valid(whole)
+        east = shapely.intersection(whole, shapely.box(0, -90, 180, 90))
+        west = shapely.intersection(whole, shapely.box(180, -90, 360, 90))
+        west = shapely.transform(west, lambda c: c - (360.0, 0.0))
+        parts = shapely.get_parts(np.array([east, west], dtype=object))
+        parts = parts[shapely.get_dimensions(parts) == shapely.get_dimensions(whole)]
+        kind = shapely.multipolygons if shapely.get_dimensions(whole) == 2 else shapely.multilinestrings
+        geometry[position] = kind(parts) if len(parts) else shapely.GeometryCollection()
+    return geometry
