@@ -1,7 +1,7 @@
 """OpenStreetMap around places, and the things of any vector extract.
 
-    things = read_things("finland-latest.osm.pbf", around=(lonlat, 1000))   # geometry, key, value, tags
-    view = OSM("finland-latest.osm.pbf").observe(places)                    # numbers a place
+    things = read_things("finland.osm.pbf", around=(lonlat, 1000))  # geometry, key, value, tags
+    view = OSM("finland.osm.pbf").observe(places)                   # numbers of each place
 
 Distances, lengths and areas are measured in a stereographic plane of the ellipsoid through each
 group of places (at most 0.1° wide), whose scale is off by less than 1e-5 there. It has no seam, so
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import numpy as np
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from georama.errors import DataError, UsageError
@@ -41,6 +44,7 @@ LEAST_SHARE = 0.5
 _TILE_DEG = 0.1
 _PIECE_M = 500.0  # overlapping green is joined in squares of this size
 _BLOCK_M = 4000.0  # cut first into larger ones, or a long shore is cut a thousand times whole
+_TOUCH_M2 = 0.01  # neighbours drawn wall to wall overlap by the last digit
 _PAIRS = 3_000_000  # place and thing, looked at together
 _EDGES = 2_000_000
 _SIZES_M = (60.0, 400.0)  # things up to such a reach are asked for together
@@ -118,7 +122,7 @@ class OSM:
     (count), and the shares of the circle under buildings, under anything green and under water;
     then the distance to the nearest of a dozen things, which is the largest radius where there is
     none nearer. A thing is counted where its centre lies, once. Lengths and areas are cut at the
-    circle. Green and water that overlap count once; the sea is in no extract and counts nowhere.
+    circle. What overlaps counts once in a share; the sea is in no extract and counts nowhere.
     Polygons are looked at around the point that stands for them. What is counted in a circle is
     NaN where the extract ends before half of it.
 
@@ -175,7 +179,9 @@ class OSM:
                 rows = inside[members]
                 values[rows] = _Neighbourhood(things, points[rows], self.radii_m).describe()
                 advance(len(rows))
-        values[inside] = np.where(self._beyond(things, points[inside], notes), np.nan, values[inside])
+        values[inside] = np.where(
+            self._beyond(things, points[inside], notes), np.nan, values[inside]
+        )
         return View(self.name, columns, values, present, tuple(notes))
 
     def _beyond(
@@ -189,16 +195,17 @@ class OSM:
         for at, radius in enumerate(self.radii_m):
             share = _share_inside(things, points, radius)
             beyond[:, at * width : (at + 1) * width] = (share < LEAST_SHARE)[:, None]
-            if (share < LEAST_SHARE).any():
+            unknown = int((share < LEAST_SHARE).sum())
+            if unknown:
                 notes.append(
-                    f"unknown within {radius:,.0f} m for {count(int((share < LEAST_SHARE).sum()), 'place')}, "
-                    "as the extract ends before half of the circle"
+                    f"unknown within {radius:,.0f} m for {count(unknown, 'place')}, as the extract "
+                    "ends before half of the circle"
                 )
             cut |= (share < 1 - 1e-9) & (share >= LEAST_SHARE)
         if cut.any():
             notes.append(
-                f"{count(int(cut.sum()), 'place')} near the edge of the extract: what lies beyond it "
-                "is missing in their circles"
+                f"{count(int(cut.sum()), 'place')} near the edge of the extract: what lies beyond "
+                "it is missing in their circles"
             )
         return beyond
 
@@ -269,7 +276,9 @@ def _checked_box(bbox: Sequence[float]) -> NDArray[np.float64]:
 def _check_points(points: NDArray[np.float64]) -> None:
     beyond = ~(np.abs(points) <= (180, 90)).all(axis=1)  # NaN fails too
     if len(points) == 0 or beyond.any():
-        shown = "none" if len(points) == 0 else f"({points[beyond][0, 0]:g}, {points[beyond][0, 1]:g})"
+        shown = (
+            "none" if len(points) == 0 else f"({points[beyond][0, 0]:g}, {points[beyond][0, 1]:g})"
+        )
         raise DataError(
             f"points lie within longitude ±180 and latitude ±90, got {shown}",
             remedy="give degrees, longitude first",
@@ -371,7 +380,7 @@ class _Plane:
 
 
 def _box_of(points: NDArray[np.float64], radius_m: float) -> NDArray[np.float64]:
-    """One box in degrees round the circles of points that lie near each other; may reach over 180."""
+    """One box round the circles of points near each other, in degrees; may reach over 180."""
     turn = points[:, 0] - points[0, 0]
     near = points.copy()
     near[:, 0] -= 360 * np.round(turn / 360)
@@ -430,7 +439,9 @@ class _Neighbourhood:
         """Categories, density and kinds at each radius; buildings at each radius."""
         n, kinds, buildings = len(self._places), [], []
         named = np.flatnonzero(self._category >= 0)
-        words = self._key[named].astype(str).astype(object) + "=" + self._value[named].astype(object)
+        words = (
+            self._key[named].astype(str).astype(object) + "=" + self._value[named].astype(object)
+        )
         own, kind = np.unique(words.astype(str), return_inverse=True)
         width = max(len(own), 1)
         category = np.zeros(width, dtype=np.int64)
@@ -447,9 +458,7 @@ class _Neighbourhood:
             entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
             effective = np.where(total > 0, np.exp(entropy), 0.0)
             density = total / (np.pi * radius**2 / 1e6)
-            kinds.append(
-                [groups, np.stack([density, (each > 0).sum(axis=1), effective], axis=1)]
-            )
+            kinds.append([groups, np.stack([density, (each > 0).sum(axis=1), effective], axis=1)])
             buildings.append(by_all[at][:, 0])
         return kinds, buildings
 
@@ -477,7 +486,10 @@ class _Neighbourhood:
         lines = np.flatnonzero((self._measure >= 0) & (self._measure < len(osm_tags.LENGTHS)))
         built = np.flatnonzero(self._measure == osm_tags.MEASURES.index("buildings"))
         self._sum(_Shapes.of_lines(self._geometry[lines], self._measure[lines]), sums)
-        self._sum(_Shapes.of_areas(self._geometry[built], self._measure[built]), sums)
+        apart = _apart(self._geometry[built])
+        self._sum(
+            _Shapes.of_areas(apart, np.full(len(apart), osm_tags.MEASURES.index("buildings"))), sums
+        )
         for name in ("green", "water"):
             code = osm_tags.MEASURES.index(name)
             joined = self._joined(self._geometry[self._measure == code])
@@ -488,7 +500,7 @@ class _Neighbourhood:
         """Add what of each shape lies within each circle."""
         width = len(osm_tags.MEASURES)
         steps = (0.0, *_SIZES_M, np.inf)
-        for low, high in zip(steps[:-1], steps[1:], strict=True):
+        for low, high in pairwise(steps):
             some = np.flatnonzero((shapes.reach_m >= low) & (shapes.reach_m < high))
             if len(some) == 0:
                 continue
@@ -519,7 +531,9 @@ class _Neighbourhood:
             pieces, cell = _cut(pieces, self._squares(corner, size), corner, size)
         order = np.argsort(cell, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(cell[order])) + 1)
-        joined = [pieces[g[0]] if len(g) == 1 else shapely.union_all(pieces[g]) for g in groups if len(g)]
+        joined = [
+            pieces[g[0]] if len(g) == 1 else shapely.union_all(pieces[g]) for g in groups if len(g)
+        ]
         return np.array(joined, dtype=object)
 
     def _squares(self, corner: NDArray[np.float64], size: float) -> NDArray[np.int64]:
@@ -528,9 +542,8 @@ class _Neighbourhood:
         low = np.unique(np.maximum(low, 0), axis=0)
         step = np.arange(int(2 * self._most // size) + 2)
         offset = np.stack(np.meshgrid(step, step), axis=-1).reshape(-1, 2)
-        squares = [np.zeros((0, 2), dtype=np.int64)]
-        for some in np.array_split(low, max(len(low) * len(offset) // 1_000_000, 1)):
-            squares.append(np.unique((some[:, None] + offset).reshape(-1, 2), axis=0))
+        pieces = np.array_split(low, max(len(low) * len(offset) // 1_000_000, 1))
+        squares = [np.unique((p[:, None] + offset).reshape(-1, 2), axis=0) for p in pieces]
         return np.unique(np.concatenate(squares), axis=0)
 
     def _nearest(self) -> NDArray[np.float64]:
@@ -586,7 +599,9 @@ def _cut(
     # The squares go into the tree and the areas ask, as only the asking side is prepared.
     area, square = shapely.STRtree(boxes).query(areas, predicate="intersects")
     bounds = shapely.bounds(areas)[area]
-    inside = (bounds[:, :2] >= low[square]).all(axis=1) & (bounds[:, 2:] <= low[square] + size).all(axis=1)
+    inside = (bounds[:, :2] >= low[square]).all(axis=1) & (bounds[:, 2:] <= low[square] + size).all(
+        axis=1
+    )
     pieces = areas[area]
     pieces[~inside] = shapely.intersection(pieces[~inside], boxes[square[~inside]])
     parts, owner = shapely.get_parts(pieces, return_index=True)
@@ -597,6 +612,21 @@ def _cut(
         parts = np.concatenate([parts[~deep], more])
     solid = shapely.get_dimensions(parts) == 2
     return parts[solid], square[owner[solid]]
+
+
+def _apart(areas: NDArray[Any]) -> NDArray[Any]:
+    """Areas of which few overlap, with those that do joined."""
+    one, other = shapely.STRtree(areas).query(areas, predicate="intersects")
+    one, other = one[one < other], other[one < other]
+    shared = shapely.area(shapely.intersection(areas[one], areas[other])) > _TOUCH_M2
+    if not shared.any():
+        return areas
+    links = coo_array((np.ones(shared.sum()), (one[shared], other[shared])), (len(areas),) * 2)
+    group = connected_components(links, directed=False)[1]
+    order = np.argsort(group, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    joined = [areas[g[0]] if len(g) == 1 else shapely.union_all(areas[g]) for g in groups]
+    return np.array(joined, dtype=object)
 
 
 class _Shapes:

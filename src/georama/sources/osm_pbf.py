@@ -116,7 +116,12 @@ class _Batch:
         self.closed: list[bool] = []
 
     def add(
-        self, wkb: str | None, osm_id: str, main: tuple[str, str], tags: dict[str, str], closed: bool
+        self,
+        wkb: str | None,
+        osm_id: str,
+        main: tuple[str, str],
+        tags: dict[str, str],
+        closed: bool,
     ) -> None:
         """Take one thing; `closed` lines become the land inside them."""
         self.wkb.append(wkb)
@@ -287,8 +292,8 @@ class _Reading:
         self._batch.flush()
         if left:
             self._things.notes.append(
-                f"{count(len(left), 'area')} of several ways left out, as they are not whole in the "
-                f"extract or cross themselves (the first is relation {min(left)})"
+                f"{count(len(left), 'area')} of several ways left out, as they are not whole in "
+                f"the extract or cross themselves (the first is relation {min(left)})"
             )
 
     def _take_areas(self, areas: Any, left: set[int]) -> None:

@@ -37,106 +37,211 @@ _ANY = frozenset({"*"})
 CATEGORIES: Mapping[str, Mapping[str, frozenset[str]]] = {
     "food": {
         "amenity": frozenset(
-            "restaurant cafe fast_food bar pub food_court ice_cream biergarten".split()
+            [
+                "restaurant",
+                "cafe",
+                "fast_food",
+                "bar",
+                "pub",
+                "food_court",
+                "ice_cream",
+                "biergarten",
+            ]
         )
     },
     "shop": {"shop": _ANY, "amenity": frozenset({"marketplace"})},
     "transport": {
         "amenity": frozenset(
-            "bus_station ferry_terminal taxi bicycle_rental car_rental car_sharing".split()
+            ["bus_station", "ferry_terminal", "taxi", "bicycle_rental", "car_rental", "car_sharing"]
         ),
         "highway": frozenset({"bus_stop"}),
-        "railway": frozenset("station halt tram_stop subway_entrance".split()),
+        "railway": frozenset(["station", "halt", "tram_stop", "subway_entrance"]),
         "public_transport": frozenset({"station"}),
-        "aeroway": frozenset("aerodrome terminal helipad".split()),
+        "aeroway": frozenset(["aerodrome", "terminal", "helipad"]),
     },
     "parking": {
-        "amenity": frozenset("parking bicycle_parking fuel charging_station parking_space".split())
+        "amenity": frozenset(
+            ["parking", "bicycle_parking", "fuel", "charging_station", "parking_space"]
+        )
     },
     "education": {
         "amenity": frozenset(
-            "school kindergarten college university library music_school language_school "
-            "driving_school research_institute training childcare".split()
+            [
+                "school",
+                "kindergarten",
+                "college",
+                "university",
+                "library",
+                "music_school",
+                "language_school",
+                "driving_school",
+                "research_institute",
+                "training",
+                "childcare",
+            ]
         )
     },
     "health": {
         "healthcare": _ANY,
         "amenity": frozenset(
-            "hospital clinic doctors dentist pharmacy veterinary nursing_home "
-            "social_facility".split()
+            [
+                "hospital",
+                "clinic",
+                "doctors",
+                "dentist",
+                "pharmacy",
+                "veterinary",
+                "nursing_home",
+                "social_facility",
+            ]
         ),
     },
     "services": {
         "amenity": frozenset(
-            "bank atm bureau_de_change post_office post_box police fire_station townhall "
-            "courthouse prison embassy".split()
+            [
+                "bank",
+                "atm",
+                "bureau_de_change",
+                "post_office",
+                "post_box",
+                "police",
+                "fire_station",
+                "townhall",
+                "courthouse",
+                "prison",
+                "embassy",
+            ]
         )
     },
     "leisure": {
         "leisure": _ANY,
         "amenity": frozenset(
-            "theatre cinema nightclub arts_centre community_centre casino gambling "
-            "social_centre".split()
+            [
+                "theatre",
+                "cinema",
+                "nightclub",
+                "arts_centre",
+                "community_centre",
+                "casino",
+                "gambling",
+                "social_centre",
+            ]
         ),
     },
     "office": {"office": _ANY},
     "industry": {
         "craft": _ANY,
-        "landuse": frozenset("industrial quarry port landfill".split()),
+        "landuse": frozenset(["industrial", "quarry", "port", "landfill"]),
         "man_made": frozenset(
-            "works wastewater_plant water_works storage_tank silo chimney petroleum_well "
-            "mineshaft kiln".split()
+            [
+                "works",
+                "wastewater_plant",
+                "water_works",
+                "storage_tank",
+                "silo",
+                "chimney",
+                "petroleum_well",
+                "mineshaft",
+                "kiln",
+            ]
         ),
-        "power": frozenset("plant substation generator".split()),
-        "building": frozenset("industrial warehouse factory manufacture".split()),
+        "power": frozenset(["plant", "substation", "generator"]),
+        "building": frozenset(["industrial", "warehouse", "factory", "manufacture"]),
     },
     "farming": {
         "landuse": frozenset(
-            "farmland farmyard orchard vineyard meadow greenhouse_horticulture paddy".split()
+            [
+                "farmland",
+                "farmyard",
+                "orchard",
+                "vineyard",
+                "meadow",
+                "greenhouse_horticulture",
+                "paddy",
+            ]
         ),
-        "building": frozenset("farm barn cowshed sty stable greenhouse farm_auxiliary".split()),
+        "building": frozenset(
+            ["farm", "barn", "cowshed", "sty", "stable", "greenhouse", "farm_auxiliary"]
+        ),
     },
     "housing": {
         "building": frozenset(
-            "house residential apartments detached semidetached_house terrace dormitory bungalow "
-            "hut cabin static_caravan allotment_house".split()
+            [
+                "house",
+                "residential",
+                "apartments",
+                "detached",
+                "semidetached_house",
+                "terrace",
+                "dormitory",
+                "bungalow",
+                "hut",
+                "cabin",
+                "static_caravan",
+                "allotment_house",
+            ]
         )
     },
     "tourism": {"tourism": _ANY, "historic": _ANY},
     "worship": {
         "amenity": frozenset({"place_of_worship"}),
         "building": frozenset(
-            "church mosque temple synagogue cathedral chapel shrine monastery".split()
+            [
+                "church",
+                "mosque",
+                "temple",
+                "synagogue",
+                "cathedral",
+                "chapel",
+                "shrine",
+                "monastery",
+            ]
         ),
     },
 }
 """What a thing counts as, by its main tag; a thing counts once."""
 
 ROADS: Mapping[str, frozenset[str]] = {
-    "motorways": frozenset("motorway motorway_link trunk trunk_link".split()),
+    "motorways": frozenset(["motorway", "motorway_link", "trunk", "trunk_link"]),
     "main roads": frozenset(
-        "primary primary_link secondary secondary_link tertiary tertiary_link".split()
+        ["primary", "primary_link", "secondary", "secondary_link", "tertiary", "tertiary_link"]
     ),
-    "streets": frozenset("residential unclassified living_street service road busway".split()),
-    "paths": frozenset("footway path cycleway pedestrian steps track bridleway corridor".split()),
+    "streets": frozenset(
+        ["residential", "unclassified", "living_street", "service", "road", "busway"]
+    ),
+    "paths": frozenset(
+        ["footway", "path", "cycleway", "pedestrian", "steps", "track", "bridleway", "corridor"]
+    ),
 }
 """Classes of the key highway whose lengths are added up."""
 
-RAILS = frozenset("rail light_rail subway tram narrow_gauge monorail funicular".split())
+RAILS = frozenset(["rail", "light_rail", "subway", "tram", "narrow_gauge", "monorail", "funicular"])
 
 GREEN: Mapping[str, frozenset[str]] = {
     "landuse": frozenset(
-        "forest grass meadow recreation_ground village_green cemetery allotments orchard "
-        "vineyard flowerbed".split()
+        [
+            "forest",
+            "grass",
+            "meadow",
+            "recreation_ground",
+            "village_green",
+            "cemetery",
+            "allotments",
+            "orchard",
+            "vineyard",
+            "flowerbed",
+        ]
     ),
-    "leisure": frozenset("park garden nature_reserve golf_course dog_park".split()),
-    "natural": frozenset("wood scrub grassland heath wetland tundra fell shrubbery".split()),
+    "leisure": frozenset(["park", "garden", "nature_reserve", "golf_course", "dog_park"]),
+    "natural": frozenset(
+        ["wood", "scrub", "grassland", "heath", "wetland", "tundra", "fell", "shrubbery"]
+    ),
     "amenity": frozenset({"grave_yard"}),
 }
 WATER: Mapping[str, frozenset[str]] = {
-    "natural": frozenset("water bay strait".split()),
-    "waterway": frozenset("riverbank dock basin".split()),
-    "landuse": frozenset("reservoir basin salt_pond".split()),
+    "natural": frozenset(["water", "bay", "strait"]),
+    "waterway": frozenset(["riverbank", "dock", "basin"]),
+    "landuse": frozenset(["reservoir", "basin", "salt_pond"]),
 }
 
 LENGTHS = (*ROADS, "rails")
@@ -145,56 +250,72 @@ MEASURES = (*LENGTHS, *AREAS)
 """What is measured round a place, lengths first."""
 
 NEAREST: Mapping[str, Mapping[str, frozenset[str]]] = {
-    "food shop": {"shop": frozenset("supermarket convenience greengrocer".split())},
-    "restaurant": {"amenity": frozenset("restaurant cafe fast_food bar pub".split())},
-    "school": {"amenity": frozenset("school kindergarten".split())},
+    "food shop": {"shop": frozenset(["supermarket", "convenience", "greengrocer"])},
+    "restaurant": {"amenity": frozenset(["restaurant", "cafe", "fast_food", "bar", "pub"])},
+    "school": {"amenity": frozenset(["school", "kindergarten"])},
     "doctor": {
-        "amenity": frozenset("hospital clinic doctors".split()),
-        "healthcare": frozenset("hospital clinic doctor centre".split()),
+        "amenity": frozenset(["hospital", "clinic", "doctors"]),
+        "healthcare": frozenset(["hospital", "clinic", "doctor", "centre"]),
     },
     "pharmacy": {"amenity": frozenset({"pharmacy"}), "healthcare": frozenset({"pharmacy"})},
     "stop": {
         "highway": frozenset({"bus_stop"}),
-        "railway": frozenset("tram_stop station halt subway_entrance".split()),
-        "amenity": frozenset("bus_station ferry_terminal".split()),
-        "public_transport": frozenset("station platform".split()),
+        "railway": frozenset(["tram_stop", "station", "halt", "subway_entrance"]),
+        "amenity": frozenset(["bus_station", "ferry_terminal"]),
+        "public_transport": frozenset(["station", "platform"]),
     },
-    "rail station": {"railway": frozenset("station halt".split())},
-    "park": {"leisure": frozenset("park garden nature_reserve".split())},
+    "rail station": {"railway": frozenset(["station", "halt"])},
+    "park": {"leisure": frozenset(["park", "garden", "nature_reserve"])},
     "water": {
         **WATER,
-        "waterway": frozenset("river canal stream riverbank dock basin".split()),
-        "natural": frozenset("water bay strait coastline".split()),
+        "waterway": frozenset(["river", "canal", "stream", "riverbank", "dock", "basin"]),
+        "natural": frozenset(["water", "bay", "strait", "coastline"]),
     },
     "motorway": {"highway": ROADS["motorways"]},
     "main road": {"highway": ROADS["main roads"]},
     "industry": {
-        "landuse": frozenset("industrial quarry port landfill".split()),
+        "landuse": frozenset(["industrial", "quarry", "port", "landfill"]),
         "man_made": frozenset({"works"}),
     },
     "place of worship": {"amenity": frozenset({"place_of_worship"})},
 }
 
 # Lines although they may close: a roundabout or a racing track is not the land inside it.
-_LINE_KEYS = frozenset("highway railway waterway power aeroway barrier".split())
+_LINE_KEYS = frozenset(["highway", "railway", "waterway", "power", "aeroway", "barrier"])
 _AREA_VALUES: Mapping[str, frozenset[str]] = {
-    "highway": frozenset("services rest_area platform".split()),
-    "railway": frozenset("station platform turntable roundhouse depot traverser".split()),
-    "waterway": frozenset("riverbank dock basin boatyard dam fuel".split()),
-    "power": frozenset("plant substation generator transformer".split()),
-    "aeroway": frozenset("aerodrome terminal apron helipad hangar gate".split()),
+    "highway": frozenset(["services", "rest_area", "platform"]),
+    "railway": frozenset(["station", "platform", "turntable", "roundhouse", "depot", "traverser"]),
+    "waterway": frozenset(["riverbank", "dock", "basin", "boatyard", "dam", "fuel"]),
+    "power": frozenset(["plant", "substation", "generator", "transformer"]),
+    "aeroway": frozenset(["aerodrome", "terminal", "apron", "helipad", "hangar", "gate"]),
 }
 _LINE_VALUES: Mapping[str, frozenset[str]] = {
-    "natural": frozenset("coastline cliff ridge arete tree_row valley earth_bank".split()),
-    "leisure": frozenset("track slipway".split()),
-    "man_made": frozenset("embankment breakwater groyne pipeline cutline pier dyke".split()),
-    "historic": frozenset("citywalls".split()),
+    "natural": frozenset(
+        ["coastline", "cliff", "ridge", "arete", "tree_row", "valley", "earth_bank"]
+    ),
+    "leisure": frozenset(["track", "slipway"]),
+    "man_made": frozenset(
+        ["embankment", "breakwater", "groyne", "pipeline", "cutline", "pier", "dyke"]
+    ),
+    "historic": frozenset(["citywalls"]),
     "public_transport": frozenset(),
 }
 
 _NOISE = frozenset(
-    "source note fixme FIXME created_by attribution import converted_by odbl check_date "
-    "comment description".split()
+    [
+        "source",
+        "note",
+        "fixme",
+        "FIXME",
+        "created_by",
+        "attribution",
+        "import",
+        "converted_by",
+        "odbl",
+        "check_date",
+        "comment",
+        "description",
+    ]
 )
 _NOISE_STARTS = ("source:", "note:", "tiger:", "gnis:", "naptan:", "KSJ2:", "lojic:", "check_date:")
 

@@ -75,7 +75,7 @@ def _layers(path: Path) -> list[str]:
 
 def _read_layer(path: Path, layer: str, things: Things, systems: dict[str, str]) -> None:
     crs, batches = _parquet(path) if layer == "" else _vector(path, layer)
-    turn = None
+    turn: Any = None
     number = 0
     for frame, geometry in batches:
         if crs is None:
@@ -100,7 +100,11 @@ def _read_layer(path: Path, layer: str, things: Things, systems: dict[str, str])
 def _name(crs: pyproj.CRS) -> str:
     code = crs.to_epsg()
     # GeoJSON's CRS84 is EPSG:4326 with the axes in the order in which everybody writes them.
-    if code == 4326 or crs.equals(WGS84, ignore_axis_order=True) or crs.to_authority() == ("OGC", "CRS84"):
+    if (
+        code == 4326
+        or crs.equals(WGS84, ignore_axis_order=True)
+        or crs.to_authority() == ("OGC", "CRS84")
+    ):
         return "EPSG:4326"
     return crs.name if code is None else f"EPSG:{code}"
 

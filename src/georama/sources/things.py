@@ -104,8 +104,8 @@ class Windows:
         most = int(360 / cell) + 2
         name, first = np.unique(row * most + column, return_index=True)
         row, column, columns = row[first], column[first], columns[first]
-        size = np.stack([360 / columns, np.full(len(row), cell)], axis=1)
-        corner = np.stack([column * size[:, 0] - 180, row * cell - 90], axis=1)
+        size: NDArray[Any] = np.stack([360 / columns, np.full(len(row), cell)], axis=1)
+        corner: NDArray[Any] = np.stack([column * size[:, 0] - 180, row * cell - 90], axis=1)
         # The corner nearer to a pole asks for the wider reach.
         low, high = boxes_around(corner, radius_m), boxes_around(corner + size, radius_m)
         reach = np.maximum(corner - low[:, :2], high[:, 2:] - corner - size)
@@ -192,7 +192,9 @@ class Things:
     def _valid(self, geometry: NDArray[Any]) -> NDArray[Any]:
         """Polygons that cross themselves as the land they go round, everything else untouched."""
         geometry = shapely.force_2d(geometry)
-        broken = np.flatnonzero(~shapely.is_valid(geometry) & (shapely.get_dimensions(geometry) == 2))
+        broken = np.flatnonzero(
+            ~shapely.is_valid(geometry) & (shapely.get_dimensions(geometry) == 2)
+        )
         for position in broken:
             parts = shapely.get_parts(shapely.get_parts(shapely.make_valid(geometry[position])))
             parts = parts[shapely.get_dimensions(parts) == 2]
@@ -208,6 +210,7 @@ class Things:
         self._file.close()
         self._map = pa.memory_map(str(self.folder / "things.arrow"))
         self.table = pa.ipc.open_file(self._map).read_all()
+        self._reach = self._covered()
         if self._repaired:
             self.notes.append(f"{count(self._repaired, 'self-crossing polygon')} repaired")
         if self._lost:
@@ -268,22 +271,30 @@ class Things:
         that hold things, their neighbours, and what those enclose: the box of a country holds
         much of its neighbours too.
         """
-        inside = self._covered()[_cells(lonlat, self._cover.shape)]
+        inside = self._reach[_cells(lonlat, self._cover.shape)]
         if self.box is not None:
             west, south, east, north = self.box
             inside &= (lonlat >= (west, south)).all(axis=1) & (lonlat <= (east, north)).all(axis=1)
         return inside
 
     def _covered(self) -> NDArray[np.bool_]:
-        # One more column on both sides, so that the antimeridian is no edge.
-        padded = np.pad(self._cover, ((0, 0), (2, 2)), mode="wrap")
-        wide = ndimage.binary_dilation(padded, np.ones((3, 3), dtype=bool))
-        return ndimage.binary_fill_holes(wide)[:, 2:-2]
+        """The cells that hold things, their neighbours, and what those enclose."""
+        # Two more columns on both sides, so that the antimeridian is no edge.
+        wide = np.pad(self._cover, ((0, 0), (2, 2)), mode="wrap")
+        row, column = np.flatnonzero(wide.any(axis=1)), np.flatnonzero(wide.any(axis=0))
+        if len(row):  # only the box round them, as filling the whole Earth takes a second
+            rows = slice(max(row[0] - 1, 0), row[-1] + 2)
+            columns = slice(max(column[0] - 1, 0), column[-1] + 2)
+            part = ndimage.binary_dilation(wide[rows, columns], np.ones((3, 3), dtype=bool))
+            wide[rows, columns] = ndimage.binary_fill_holes(part)
+        return wide[:, 2:-2]
 
     def outside_km(self, lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far points lie from the nearest cell that holds a thing, in km."""
         row, column = np.nonzero(self._cover)
-        middle = np.stack([(column + 0.5) * _COVER_DEG - 180, (row + 0.5) * _COVER_DEG - 90], 1)
+        middle: NDArray[Any] = np.stack(
+            [(column + 0.5) * _COVER_DEG - 180, (row + 0.5) * _COVER_DEG - 90], 1
+        )
         if self.box is not None and len(row):
             west, south, east, north = self.box
             middle = np.clip(middle, (west, south), (east, north))
@@ -302,7 +313,9 @@ class Things:
         )
 
 
-def _cells(lonlat: NDArray[Any], shape: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _cells(
+    lonlat: NDArray[Any], shape: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     row = np.clip((lonlat[:, 1] + 90) * (shape[0] / 180), 0, shape[0] - 1).astype(np.intp)
     column = np.clip((lonlat[:, 0] + 180) * (shape[1] / 360), 0, shape[1] - 1).astype(np.intp)
     return row, column
@@ -330,6 +343,10 @@ def _cut_at_180(geometry: NDArray[Any]) -> NDArray[Any]:
         west = shapely.transform(west, lambda c: c - (360.0, 0.0))
         parts = shapely.get_parts(np.array([east, west], dtype=object))
         parts = parts[shapely.get_dimensions(parts) == shapely.get_dimensions(whole)]
-        kind = shapely.multipolygons if shapely.get_dimensions(whole) == 2 else shapely.multilinestrings
+        kind = (
+            shapely.multipolygons
+            if shapely.get_dimensions(whole) == 2
+            else shapely.multilinestrings
+        )
         geometry[position] = kind(parts) if len(parts) else shapely.GeometryCollection()
     return geometry
