@@ -13,6 +13,7 @@ places are not.
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -71,7 +72,7 @@ def around(path, box):
 
 
 def pyrosm(path, box):
-    import pyrosm as peer
+    peer = importlib.import_module("pyrosm")
 
     names = keys()
 
@@ -88,7 +89,7 @@ def pyrosm(path, box):
 
 
 def osmnx(path, _box):
-    import osmnx as peer
+    peer = importlib.import_module("osmnx")
 
     names = keys()
     xml = path.with_suffix(".xml.osm")
@@ -109,7 +110,7 @@ def in_a_process(job, path, box):
 
 def as_xml(path, folder):
     """The same extract where osmnx finds it, and as XML beside it."""
-    import osmium
+    osmium = importlib.import_module("osmium")
 
     copy = folder / "extract.osm.pbf"
     copy.write_bytes(path.read_bytes())
@@ -121,7 +122,7 @@ def as_xml(path, folder):
 
 def repeated(path, copies, folder):
     """The extract many times beside itself, renumbered: the file and the box of one copy."""
-    import osmium
+    osmium = importlib.import_module("osmium")
 
     target = folder / f"repeated{copies}.osm.pbf"
     box = osmium.io.Reader(str(path), osmium.osm.NOTHING).header().box()
@@ -188,7 +189,7 @@ def table(title, path, jobs, box, turns):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("extract", type=Path, nargs="?")
     parser.add_argument("--copies", type=int, default=230)
     parser.add_argument(

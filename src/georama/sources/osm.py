@@ -398,7 +398,7 @@ def _within(things: Things, points: NDArray[np.float64], radius_m: float) -> NDA
         rows = things.near(_box_of(points[members], radius_m))
         plane = _Plane(points[members])
         geometry = plane.flat(next(things.take(rows, ("wkb",))))
-        centres = shapely.points(plane.xy(points[members]))
+        centres: Any = shapely.points(plane.xy(points[members]))
         found = shapely.STRtree(centres).query(geometry, predicate="dwithin", distance=radius_m)[0]
         kept.append(rows[np.unique(found)])
     return np.unique(np.concatenate(kept))

@@ -210,6 +210,8 @@ class Things:
         self._file.close()
         self._map = pa.memory_map(str(self.folder / "things.arrow"))
         self.table = pa.ipc.open_file(self._map).read_all()
+        self._batches = self.table.to_batches()
+        self._first = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._reach = self._covered()
         if self._repaired:
             self.notes.append(f"{count(self._repaired, 'self-crossing polygon')} repaired")
@@ -258,10 +260,21 @@ class Things:
         return rows[met]
 
     def take(self, rows: NDArray[np.int64], names: Sequence[str]) -> Iterator[NDArray[Any]]:
-        """Columns of the things at these positions; the geometry is parsed."""
-        some = self.table.select(list(names)).take(pa.array(rows))
+        """Columns of the things at these positions (ascending); the geometry is parsed."""
+        # Batch by batch: pyarrow may join all chunks of a column before it takes a few rows of
+        # them, which would read the whole file, and text beyond 2 GB cannot be joined at all.
+        first = np.searchsorted(rows, self._first)
+        some = [
+            batch.select(list(names)).take(pa.array(rows[low:high] - start))
+            for batch, start, low, high in zip(
+                self._batches, self._first, first[:-1], first[1:], strict=False
+            )
+            if low < high
+        ]
+        schema = pa.schema([_SCHEMA.field(name) for name in names])
+        taken = pa.Table.from_batches(some, schema)
         for name in names:
-            column = some[name].to_numpy(zero_copy_only=False)
+            column = taken[name].to_numpy()
             yield shapely.from_wkb(column) if name == "wkb" else column
 
     def covers(self, lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
