@@ -31,6 +31,7 @@ _CELL_DEG = 0.25  # cells by which things are found again
 _COVER_DEG = 0.1  # cells that say where the extract has anything
 _SLACK_DEG = 1e-4  # more than float32 loses of a longitude
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _SCHEMA = pa.schema(
     {
         "wkb": pa.binary(),
@@ -167,7 +168,7 @@ class Things:
             own = tags[position]
             key.append(name)
             value.append(what)
-            rest.append(json.dumps(osm_tags.useful(own, name), ensure_ascii=False))
+            rest.append(_encode(osm_tags.useful(own, name)))
             kind.append(osm_tags.category(name, what))
             measured.append(osm_tags.measure(own, areal=flat == 2, linear=flat == 1))
         columns = [
@@ -191,7 +192,8 @@ class Things:
 
     def _valid(self, geometry: NDArray[Any]) -> NDArray[Any]:
         """Polygons that cross themselves as the land they go round, everything else untouched."""
-        geometry = shapely.force_2d(geometry)
+        if shapely.has_z(geometry).any():
+            geometry = shapely.force_2d(geometry)
         broken = np.flatnonzero(
             ~shapely.is_valid(geometry) & (shapely.get_dimensions(geometry) == 2)
         )
