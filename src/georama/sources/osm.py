@@ -45,8 +45,8 @@ _TILE_DEG = 0.1
 _PIECE_M = 500.0  # overlapping green is joined in squares of this size
 _BLOCK_M = 4000.0  # cut first into larger ones, or a long shore is cut a thousand times whole
 _TOUCH_M2 = 0.01  # neighbours drawn wall to wall overlap by the last digit
-_PAIRS = 3_000_000  # place and thing, looked at together
-_EDGES = 2_000_000
+_PAIRS = 1_000_000  # place and thing, looked at together
+_EDGES = 1_000_000
 _SIZES_M = (60.0, 400.0)  # things up to such a reach are asked for together
 
 
