@@ -1,0 +1,1 @@
+"""Several modalities to one representation."""
