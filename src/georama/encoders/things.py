@@ -2,9 +2,9 @@
 
 A place has points, lines and polygons; each says what it is (a vector of words) and where it lies
 (a few points of its outline as shares of the image, x to the east and y down). Edges join things
-that meet and say how. Attention is that of P. Veličković et al. 2018, arXiv 1710.10903, one for each
-pair of types, and sets become vectors as in O. Vinyals et al. 2016, arXiv 1511.06391. The names of
-the parameters are those of PyTorch Geometric 2.8, so that its weights load.
+that meet and say how. Attention is that of P. Veličković et al. 2018, arXiv 1710.10903, one for
+each pair of types, and sets become vectors as in O. Vinyals et al. 2016, arXiv 1511.06391. The
+names of the parameters are those of PyTorch Geometric 2.8, so that its weights load.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from georama.errors import DataError
 
 TYPES = ("polygon", "line", "point")
 OUTLINE = {"polygon": 4, "line": 3, "point": 1}
@@ -31,6 +35,13 @@ MEETINGS: dict[frozenset[str], tuple[str, ...]] = {
 """How two things meet, in the order of the columns of `Graph.meetings`."""
 PAIRS = tuple((a, b) for a in TYPES for b in TYPES)
 SMALLEST_SUM = 1e-16
+_STORED = (
+    "data.hetero_data.HeteroData", "data.storage.BaseStorage", "data.storage.NodeStorage",
+    "data.storage.EdgeStorage", "data.storage.GlobalStorage", "data.graph_store.EdgeAttr",
+    "data.graph_store.EdgeLayout", "data.feature_store.TensorAttr",
+    "data.feature_store._FieldStatus",
+)  # fmt: skip
+"""Classes of PyTorch Geometric that a stored graph names; empty ones stand in for them."""
 
 
 def meetings_of(pair: tuple[str, str]) -> tuple[str, ...]:
@@ -46,7 +57,7 @@ class Graph:
         words: What each thing is, (n, d) float32 a type.
         xy: Its outline, (n, points, 2) float32 a type, 0..1 within the image.
         edges: Positions of source and target, (2, m) int64 a pair.
-        meetings: How the two meet, (m, ways) float32 a pair, one-hot.
+        meetings: How they meet, (m, ways) float32 a pair: one-hot, or all 0 where untold.
         owner: The place that a thing belongs to, (n,) int64 a type.
         places: How many there are; a place without things has none in `owner`.
     """
@@ -74,7 +85,7 @@ class Graph:
         Args:
             nodes: (n, width + 2 * points) a type; what is absent has no things.
             edges: (2, m) a pair.
-            meetings: (m, ways) a pair.
+            meetings: (m, ways) a pair; what is absent is not told.
             width: Of the words.
         """
         words, xy, owner = {}, {}, {}
@@ -84,13 +95,12 @@ class Graph:
             xy[kind] = rows[:, width:].reshape(len(rows), OUTLINE[kind], 2)
             owner[kind] = torch.zeros(len(rows), dtype=torch.long)
         none = torch.zeros(2, 0, dtype=torch.long)
-        return cls(
-            words,
-            xy,
-            {pair: edges.get(pair, none).long() for pair in PAIRS},
-            {p: meetings.get(p, torch.zeros(0, len(meetings_of(p)))).float() for p in PAIRS},
-            owner,
-        )
+        links = {pair: edges.get(pair, none).long() for pair in PAIRS}
+        ways = {
+            pair: meetings.get(pair, torch.zeros(link.shape[1], len(meetings_of(pair)))).float()
+            for pair, link in links.items()
+        }
+        return cls(words, xy, links, ways, owner)
 
     @classmethod
     def together(cls, graphs: Sequence[Graph | None], width: int) -> Graph:
@@ -119,6 +129,35 @@ class Graph:
             },
             len(parts),
         )
+
+
+def read_graph(file: str | Path, width: int = 512) -> Graph:
+    """A graph of one place that PyTorch Geometric stored, as the authors of GeoLink publish them.
+
+    The file is read as data: of the classes that it names, nothing but the tensors is kept, and
+    PyTorch Geometric need not be installed.
+
+    Raises:
+        DataError: The file holds something else.
+    """
+    named = [(type(n.rpartition(".")[2], (), {}), f"torch_geometric.{n}") for n in _STORED]
+    try:
+        with torch.serialization.safe_globals(named):  # type: ignore[arg-type]
+            stored = torch.load(file, weights_only=True)
+        nodes = {kind: part._mapping["x"] for kind, part in stored._node_store_dict.items()}
+        links = {(a, b): p._mapping for (a, _, b), p in stored._edge_store_dict.items()}
+    except (UnpicklingError, RuntimeError, AttributeError, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"{file} should hold a graph of points, lines and polygons ({reason})",
+            remedy="give a HeteroData that torch.save wrote, or build a Graph out of columns",
+        ) from None
+    return Graph.of_columns(
+        nodes,
+        {pair: link["edge_index"] for pair, link in links.items()},
+        {pair: link["edge_attr"] for pair, link in links.items() if "edge_attr" in link},
+        width,
+    )
 
 
 def softmax_by(values: Tensor, group: Tensor, groups: int) -> Tensor:

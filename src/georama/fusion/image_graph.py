@@ -297,9 +297,7 @@ class ImageGraph(nn.Module):
         found = [tokens[:, 1:] for tokens in vit.layers(images, wanted)]
         at = grid_positions(rows, columns, self.fusion_width).to(images)[None]
         nodes = self.things(graph.words, graph)
-        fused, things, seen, _ = self.fuse(
-            vit.norm(found[-1]), at, nodes, graph, pictured=pictured
-        )
+        fused, things, seen, _ = self.fuse(vit.norm(found[-1]), at, nodes, graph, pictured=pictured)
         found[-1] = fused
         shaped = [x.transpose(1, 2).unflatten(2, (rows, columns)) for x in found]
         return shaped, things, seen
@@ -339,4 +337,3 @@ def of_authors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif not key.startswith(unused):
             found[key] = value
     return found
-
