@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from georama.card import Card
+from georama.encoders.pictures import check_images, scale_of, scaled
 from georama.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ CARD = Card(
         "The two halves of a vector are different spaces; compare like with like.",
     ),
 )
-SMALLEST_DEVIATION = 1e-6
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HEADS = {"tiny": 3, "small": 6, "base": 12, "large": 16}
 
@@ -141,11 +141,9 @@ class GeoLink:
             raise UsageError(
                 "GeoLink learns from images and graphs, neither came", remedy="give one at least"
             )
-        shown = pixels[pictured]
-        mean = shown.mean((0, 2, 3)) if len(shown) else np.zeros(self.bands)
-        spread = shown.std((0, 2, 3)) if len(shown) else np.ones(self.bands)
-        spread = np.maximum(spread, SMALLEST_DEVIATION)
-        scaled, there = self._scaled(pixels, pictured, mean, spread), torch.from_numpy(pictured)
+        mean, spread = scale_of(pixels[pictured])
+        shown = torch.from_numpy(scaled(pixels, pictured, mean, spread))
+        there = torch.from_numpy(pictured)
         batch, side = min(batch, len(pixels)), self.image_px // self.patch_px
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -164,7 +162,7 @@ class GeoLink:
                 graph = Graph.together([graphs[i] for i in rows], self.words)
                 generator = torch.Generator().manual_seed(int(draw.integers(2**31)))
                 masks = draw_masks(graph, side**2, generator)
-                seen, here = scaled[rows], there[rows]
+                seen, here = shown[rows], there[rows]
                 guess = network(seen, graph, masks, here)
                 return image_graph_losses(guess, seen, graph, masks, here)
 
@@ -179,7 +177,7 @@ class GeoLink:
                 report=report,
             )
         tensors = {key: value.numpy() for key, value in network.state_dict().items()}
-        tensors |= {"seen.mean": mean.astype("f4"), "seen.spread": spread.astype("f4")}
+        tensors |= {"seen.mean": mean, "seen.spread": spread}
         training = {
             "places": len(pixels),
             "with an image": int(pictured.sum()),
@@ -407,44 +405,19 @@ class GeoLink:
         self, images: NDArray[np.floating], graphs: Sequence[Graph | None] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Checked images (n, bands, h, w), and which places have one (n,)."""
-        pixels = np.asarray(images, dtype=np.float32)
-        fits = pixels.ndim == 4 and pixels.shape[1] == self.bands
-        if not fits or pixels.shape[2] % self.patch_px or pixels.shape[3] % self.patch_px:
-            raise DataError(
-                f"images of shape (n, {self.bands}, h, w) with sides that are multiples of "
-                f"{self.patch_px} are wanted, got {pixels.shape}",
-                remedy="resample or crop them",
-            )
+        pixels, pictured = check_images(images, self.bands, self.patch_px)
         if graphs is not None and len(graphs) != len(pixels):
             raise DataError(
                 f"one graph an image is wanted, got {len(pixels)} images and {len(graphs)} graphs",
                 remedy="give None for a place without things",
             )
-        finite = np.isfinite(pixels)
-        pictured = finite.all((1, 2, 3))
-        torn = finite.any((1, 2, 3)) & ~pictured
-        if torn.any():
-            raise DataError(
-                f"image {int(torn.argmax())} has pixels without a value",
-                remedy="fill them, or set the whole image to NaN, which says that there is none",
-            )
         return pixels, pictured
 
-    def _scaled(
-        self,
-        pixels: NDArray[np.float32],
-        pictured: NDArray[np.bool_],
-        mean: NDArray[np.floating] | None = None,
-        spread: NDArray[np.floating] | None = None,
-    ) -> Tensor:
-        """Images in deviations of each band, 0 where there is none; no output depends on those."""
+    def _scaled(self, pixels: NDArray[np.float32], pictured: NDArray[np.bool_]) -> Tensor:
         import torch
 
-        mean = self.tensors["seen.mean"] if mean is None else mean
-        spread = self.tensors["seen.spread"] if spread is None else spread
-        scaled = (pixels - mean[:, None, None]) / spread[:, None, None]
-        scaled = np.where(pictured[:, None, None, None], scaled, 0.0)
-        return torch.from_numpy(scaled.astype(np.float32))
+        mean, spread = self.tensors["seen.mean"], self.tensors["seen.spread"]
+        return torch.from_numpy(scaled(pixels, pictured, mean, spread))
 
     def _fused(
         self,
