@@ -41,7 +41,7 @@ def test_towns_are_told_with_way_wind_and_people():
     told = describe(np.array([[10.0, 50.0], [10.0, 50.9], [179.0, 0.0]]), settlements=TOWNS)
     assert told[0] == (
         "In Middle (DE), a place of 120,000 people. "
-        "Within 25 km there are 2 settlements with 120,000 people."
+        "Within 25 km there are 2 settlements, the largest of them Middle."
     )
     assert told[1] == "100 km north of Middle (DE), a place of 120,000 people."
     assert told[2] == "1,200 km west of Far (KI)."  # over the antimeridian; its size is unknown

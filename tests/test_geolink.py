@@ -13,7 +13,6 @@ from georama.encoders.things import (
     PAIRS,
     TYPES,
     Graph,
-    SetReader,
     meetings_of,
     modern_keys,
     read_graph,
@@ -195,16 +194,6 @@ def test_masks_hide_a_share_and_one_at_least():
         "polygon": 2, "line": 2, "point": 1,
     }  # fmt: skip
     assert masks.order.sort(1)[0].equal(torch.arange(16).expand(3, 16))
-
-
-def test_a_set_is_read_in_any_order_and_alone():
-    reader, things = SetReader(8), torch.randn(6, 8)
-    owner = torch.tensor([0, 2, 0, 2, 2, 0])
-    turn = torch.randperm(6)
-    read = reader(things, owner, 3)
-    assert torch.allclose(read, reader(things[turn], owner[turn], 3), atol=1e-6)
-    own = reader(things[owner == 2], torch.zeros(3, dtype=torch.long), 1)
-    assert torch.allclose(read[2:], own, atol=1e-6)
 
 
 def test_names_of_older_weights_are_understood():

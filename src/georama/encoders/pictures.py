@@ -31,9 +31,9 @@ def check_images(
             f"wanted, got {pixels.shape}",
             remedy="resample or crop them",
         )
-    finite = np.isfinite(pixels)
-    there = finite.all((1, 2, 3))
-    torn = finite.any((1, 2, 3)) & ~there
+    finite = np.isfinite(pixels).reshape(len(pixels), -1)
+    there = np.asarray(finite.all(1))
+    torn = finite.any(1) & ~there
     if torn.any():
         raise DataError(
             f"image {int(torn.argmax())} has pixels without a value",

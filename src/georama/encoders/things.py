@@ -3,8 +3,7 @@
 A place has points, lines and polygons; each says what it is (a vector of words) and where it lies
 (a few points of its outline as shares of the image, x to the east and y down). Edges join things
 that meet and say how. Attention is that of P. Veličković et al. 2018, arXiv 1710.10903, one for
-each pair of types, and sets become vectors as in O. Vinyals et al. 2016, arXiv 1511.06391. The
-names of the parameters are those of PyTorch Geometric 2.8, so that its weights load.
+each pair of types.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch_geometric.nn import GATConv, HeteroConv
 
 from georama.errors import DataError
 
@@ -34,7 +34,6 @@ MEETINGS: dict[frozenset[str], tuple[str, ...]] = {
 }
 """How two things meet, in the order of the columns of `Graph.meetings`."""
 PAIRS = tuple((a, b) for a in TYPES for b in TYPES)
-SMALLEST_SUM = 1e-16
 _STORED = (
     "data.hetero_data.HeteroData", "data.storage.BaseStorage", "data.storage.NodeStorage",
     "data.storage.EdgeStorage", "data.storage.GlobalStorage", "data.graph_store.EdgeAttr",
@@ -103,6 +102,24 @@ class Graph:
         return cls(words, xy, links, ways, owner)
 
     @classmethod
+    def of_places(cls, found: Any) -> list[Graph | None]:
+        """The graphs of n places, of `sources.place_graphs`; how their things meet is not told."""
+        vectors, graphs = torch.from_numpy(found.vectors), []
+        for place in range(len(found)):
+            nodes = {}
+            for kind in TYPES:
+                rows = slice(*found.starts[kind][place : place + 2])
+                says = vectors[torch.from_numpy(found.labels[kind][rows]).long()]
+                nodes[kind] = torch.cat([says, torch.from_numpy(found.shapes[kind][rows])], dim=1)
+            edges = {
+                pair: torch.from_numpy(found.edges[pair][:, slice(*starts[place : place + 2])])
+                for pair, starts in found.edge_starts.items()
+            }
+            graph = cls.of_columns(nodes, edges, {}, vectors.shape[1])
+            graphs.append(graph if len(graph) else None)
+        return graphs
+
+    @classmethod
     def together(cls, graphs: Sequence[Graph | None], width: int) -> Graph:
         """Graphs of single places as one of all; None is a place of which nothing is known."""
         empty = cls.of_columns({}, {}, {}, width)
@@ -134,8 +151,7 @@ class Graph:
 def read_graph(file: str | Path, width: int = 512) -> Graph:
     """A graph of one place that PyTorch Geometric stored, as the authors of GeoLink publish them.
 
-    The file is read as data: of the classes that it names, nothing but the tensors is kept, and
-    PyTorch Geometric need not be installed.
+    The file is read as data: of the classes that it names, nothing but the tensors is kept.
 
     Raises:
         DataError: The file holds something else.
@@ -143,7 +159,7 @@ def read_graph(file: str | Path, width: int = 512) -> Graph:
     named = [(type(n.rpartition(".")[2], (), {}), f"torch_geometric.{n}") for n in _STORED]
     try:
         with torch.serialization.safe_globals(named):  # type: ignore[arg-type]
-            stored = torch.load(file, weights_only=True)
+            stored: Any = torch.load(file, weights_only=True)
         nodes = {kind: part._mapping["x"] for kind, part in stored._node_store_dict.items()}
         links = {(a, b): p._mapping for (a, _, b), p in stored._edge_store_dict.items()}
     except (UnpicklingError, RuntimeError, AttributeError, KeyError, ValueError) as error:
@@ -160,76 +176,11 @@ def read_graph(file: str | Path, width: int = 512) -> Graph:
     )
 
 
-def softmax_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Softmax of values (n,) within each group (n,) of `groups`."""
-    top = values.new_full((groups,), -torch.inf).scatter_reduce(0, group, values.detach(), "amax")
-    grown = (values - top[group]).exp()
-    return grown / (sum_by(grown, group, groups) + SMALLEST_SUM)[group]
-
-
-def sum_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Sums of values (n, ...) over each group (n,): (groups, ...)."""
-    return values.new_zeros(groups, *values.shape[1:]).index_add(0, group, values)
-
-
-class PairAttention(nn.Module):
-    """What things of one type hear from those of another that they meet.
-
-    Args:
-        columns: Of a thing.
-        width: Of what comes out.
-        ways: Columns of how they meet; 0 leaves that out of the attention.
-    """
-
-    def __init__(self, columns: int, width: int, ways: int = 0) -> None:
-        super().__init__()
-        self.lin = nn.Linear(columns, width, bias=False)
-        self.att_src = nn.Parameter(torch.empty(1, 1, width))
-        self.att_dst = nn.Parameter(torch.empty(1, 1, width))
-        self.bias = nn.Parameter(torch.zeros(width))
-        self.lin_edge = nn.Linear(ways, width, bias=False) if ways else None
-        self.att_edge = nn.Parameter(torch.empty(1, 1, width)) if ways else None
-        for weight in self.parameters():
-            if weight.ndim > 1:
-                nn.init.xavier_uniform_(weight)
-
-    def forward(self, source: Tensor, target: Tensor, edges: Tensor, meetings: Tensor) -> Tensor:
-        """(n, columns) and (m, columns) over edges (2, e) with meetings (e, ways): (m, width)."""
-        source, target = self.lin(source), self.lin(target)
-        here, there = edges
-        heat = (source * self.att_src[0]).sum(1)[here] + (target * self.att_dst[0]).sum(1)[there]
-        if self.lin_edge is not None:
-            heat = heat + (self.lin_edge(meetings) * self.att_edge[0]).sum(1)
-        share = softmax_by(F.leaky_relu(heat, 0.2), there, len(target))
-        return sum_by(share[:, None] * source[here], there, len(target)) + self.bias
-
-
-class PairwiseAttention(nn.Module):
-    """One attention a pair of types; what a type hears from all three is averaged."""
-
-    def __init__(self, columns: int, width: int, *, with_meetings: bool = True) -> None:
-        super().__init__()
-        self.convs = nn.ModuleDict(
-            {
-                f"<{a}___to___{b}>": PairAttention(
-                    columns, width, len(meetings_of((a, b))) if with_meetings else 0
-                )
-                for a, b in PAIRS
-            }
-        )
-
-    def forward(self, nodes: dict[str, Tensor], graph: Graph) -> dict[str, Tensor]:
-        """(n, columns) a type to (n, width) a type."""
-        heard: dict[str, list[Tensor]] = {kind: [] for kind in TYPES}
-        for a, b in PAIRS:
-            attention = self.convs[f"<{a}___to___{b}>"]
-            edges, meetings = graph.edges[a, b], graph.meetings[a, b]
-            heard[b].append(attention(nodes[a], nodes[b], edges, meetings))
-        return {kind: torch.stack(parts).mean(0) for kind, parts in heard.items()}
-
-
 class GraphEncoder(nn.Module):
     """Layers of attention with a ReLU after each: words (n, columns) a type to (n, width) a type.
+
+    In each layer there is one attention a pair of types; what a type hears from all three is
+    averaged.
 
     Args:
         columns: Width of the words.
@@ -242,67 +193,27 @@ class GraphEncoder(nn.Module):
         self, columns: int, width: int, *, depth: int = 1, with_meetings: bool = True
     ) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
-            PairwiseAttention(width if i else columns, width, with_meetings=with_meetings)
-            for i in range(depth)
-        )
+        self.convs = nn.ModuleList()
+        for i in range(depth):
+            pairs = {
+                (a, "to", b): GATConv(
+                    width if i else columns,
+                    width,
+                    add_self_loops=False,
+                    edge_dim=len(meetings_of((a, b))) if with_meetings else None,
+                )
+                for a, b in PAIRS
+            }
+            self.convs.append(HeteroConv(pairs, aggr="mean"))
 
     def forward(self, nodes: dict[str, Tensor], graph: Graph) -> dict[str, Tensor]:
         """Things of all types after all layers."""
+        edges = {(a, "to", b): link for (a, b), link in graph.edges.items()}
+        ways = {(a, "to", b): how for (a, b), how in graph.meetings.items()}
         for layer in self.convs:
-            nodes = {kind: values.relu() for kind, values in layer(nodes, graph).items()}
+            nodes = layer(nodes, edges, edge_attr_dict=ways)
+            nodes = {kind: values.relu() for kind, values in nodes.items()}
         return nodes
-
-
-class SetNorm(nn.Module):
-    """Norm over all numbers of a set of things, the set of each place by itself.
-
-    Args:
-        width: Of a thing.
-        across: Whether all places of the batch are one set, as in the authors' GeoLink, where
-            what a place becomes then depends on its company.
-    """
-
-    def __init__(self, width: int, *, across: bool = False) -> None:
-        super().__init__()
-        self.across = across
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
-
-    def forward(self, x: Tensor, owner: Tensor, places: int) -> Tensor:
-        """(n, width) to the same."""
-        if self.across:
-            if len(x):
-                x = (x - x.mean()) / (x.std(unbiased=False) + 1e-5)
-            return x * self.weight + self.bias
-        count = sum_by(torch.ones_like(x[:, 0]), owner, places).clamp(min=1) * x.shape[1]
-        x = x - (sum_by(x.sum(1), owner, places) / count)[owner, None]
-        spread = (sum_by(x.square().sum(1), owner, places) / count + 1e-5).sqrt()
-        return x / spread[owner, None] * self.weight + self.bias
-
-
-class SetReader(nn.Module):
-    """A set of things to one vector, in whatever order they come: (n, width) to (places, 2 width).
-
-    Args:
-        width: Of a thing.
-        steps: How often the set is looked at.
-    """
-
-    def __init__(self, width: int, steps: int = 5) -> None:
-        super().__init__()
-        self.width, self.steps = width, steps
-        self.lstm = nn.LSTM(2 * width, width)
-
-    def forward(self, x: Tensor, owner: Tensor, places: int) -> Tensor:
-        """One row a place; that of a place without things says nothing."""
-        state = (x.new_zeros(1, places, self.width), x.new_zeros(1, places, self.width))
-        read = x.new_zeros(places, 2 * self.width)
-        for _ in range(self.steps):
-            asked, state = self.lstm(read[None], state)
-            share = softmax_by((x * asked[0, owner]).sum(1), owner, places)
-            read = torch.cat([asked[0], sum_by(share[:, None] * x, owner, places)], dim=1)
-        return read
 
 
 def modern_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

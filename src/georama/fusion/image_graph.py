@@ -7,17 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import LayerNorm, Set2Set
 
 from georama.encoders.patches import Block, ViT, grid_positions, sincos_positions, take
-from georama.encoders.things import (
-    TYPES,
-    Graph,
-    GraphEncoder,
-    SetNorm,
-    SetReader,
-    modern_keys,
-)
+from georama.encoders.things import TYPES, Graph, GraphEncoder, modern_keys
 from georama.fusion.twoway import TwoWayBlock
+
+READ_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,7 @@ class ImageGraph(nn.Module):
         self.img_encoder = vit
         vit.norm = nn.LayerNorm(vit.width)  # torch's epsilon, not that of the blocks
         self.osm_encoder = GraphEncoder(words, graph_width, with_meetings=not compat)
-        self.osm_norm = nn.ModuleDict({t: SetNorm(graph_width, across=compat) for t in TYPES})
+        self.osm_norm = nn.ModuleDict({t: LayerNorm(graph_width) for t in TYPES})
 
         bands = vit.patch_embed.proj.in_channels
         self.img_decoder_mlp = nn.Linear(vit.width, decoder_width)
@@ -132,7 +128,7 @@ class ImageGraph(nn.Module):
         self.img_decoder_norm = nn.LayerNorm(decoder_width)
         self.img_decoder_pred = nn.Linear(decoder_width, vit.patch_px**2 * bands)
 
-        self.osm_read_out = nn.ModuleDict({t: SetReader(graph_width) for t in TYPES})
+        self.osm_read_out = nn.ModuleDict({t: Set2Set(graph_width, READ_STEPS) for t in TYPES})
         self.osm_aggr_mlp = nn.ModuleDict(
             {t: nn.Linear(2 * graph_width, graph_width) for t in TYPES}
         )
@@ -163,14 +159,19 @@ class ImageGraph(nn.Module):
     def things(self, words: dict[str, Tensor], graph: Graph) -> dict[str, Tensor]:
         """Things after graph attention and norm, (n, graph_width) a type."""
         nodes = self.osm_encoder(words, graph)
-        return {t: self.osm_norm[t](nodes[t], graph.owner[t], graph.places) for t in TYPES}
+        normed = {}
+        for t in TYPES:
+            # Without owners all places of the batch are one set, and depend on their company.
+            owner = None if self.compat else graph.owner[t]
+            normed[t] = self.osm_norm[t](nodes[t], owner, graph.places)
+        return normed
 
     def whole(self, nodes: dict[str, Tensor], graph: Graph) -> tuple[Tensor, Tensor]:
         """One vector a place (places, graph_width), and which places have any thing (places,)."""
         read, seen = [], []
         for t in TYPES:
             count = graph.owner[t].bincount(minlength=graph.places)
-            set_of = self.osm_read_out[t](nodes[t], graph.owner[t], graph.places)
+            set_of = self.osm_read_out[t](nodes[t], graph.owner[t], dim_size=graph.places)
             read.append(self.osm_aggr_mlp[t](set_of) * (count > 0)[:, None])
             seen.append(count > 0)
         by_type, there = torch.stack(read, dim=1), torch.stack(seen, dim=1)

@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -70,7 +71,7 @@ class Pieces:
         pairs: Counter[tuple[int, int]] = Counter()
         homes: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
         for i, word in enumerate(words):
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 pairs[pair] += often[i]
                 homes[pair].add(i)
         # Counts change while pairs wait in the heap: one that is out of date goes in once more.
@@ -90,9 +91,9 @@ class Pieces:
             for i in homes.pop(best):
                 old = words[i]
                 words[i] = _merged(old, best, new)
-                for pair in zip(old, old[1:], strict=False):
+                for pair in pairwise(old):
                     pairs[pair] -= often[i]
-                for pair in zip(words[i], words[i][1:], strict=False):
+                for pair in pairwise(words[i]):
                     pairs[pair] += often[i]
                     homes[pair].add(i)
                     if new in pair:
@@ -133,7 +134,7 @@ class Pieces:
             return self._known[chunk]
         word = [byte + 3 for byte in chunk.encode()]
         while len(word) > 1:
-            found = [self._ranks.get(pair, len(self)) for pair in zip(word, word[1:], strict=False)]
+            found = [self._ranks.get(pair, len(self)) for pair in pairwise(word)]
             first = min(found)
             if first == len(self):
                 break

@@ -50,8 +50,7 @@ CARD = Card(
     "a language model unless the caller gives one. Pieces of words are learned from the captions "
     "at hand. R² is over the data set, not a mean over batches of two.",
     known_limits=(
-        "A vector tells images apart by what their captions told apart; captions that repeat "
-        "themselves teach nothing.",
+        "Images are told apart by what their captions told apart, and by nothing else.",
         "With few pairs the captions that it writes are those it has read.",
     ),
 )
@@ -135,9 +134,10 @@ class UrbanCLIP:
         from georama.objectives.captions import caption_losses
 
         pixels, there = check_images(images, self.bands, self.patch_px)
-        if callable(captions):
-            captions = [captions(image) if seen else None
-                        for image, seen in zip(pixels, there, strict=True)]  # fmt: skip
+        if not isinstance(captions, Sequence):
+            captions = [
+                captions(image) if seen else None for image, seen in zip(pixels, there, strict=True)
+            ]
         if len(captions) != len(pixels):
             raise DataError(
                 f"one caption an image is wanted, got {len(pixels)} images and {len(captions)} "
@@ -149,7 +149,7 @@ class UrbanCLIP:
             raise DataError(
                 f"UrbanCLIP learns from two pairs at least, {paired.sum()} have image and caption"
             )
-        told = [str(captions[i]) for i in np.flatnonzero(paired)]
+        told = [str(text) for text, both in zip(captions, paired, strict=True) if both]
         pieces = self.pieces or Pieces.learn(told, self.most_pieces)
         words = torch.from_numpy(pieces.encode(told, self.length))
         mean, spread = scale_of(pixels[paired])
@@ -203,7 +203,7 @@ class UrbanCLIP:
         )
 
     def __call__(self, images: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Images as unit vectors (n, width) in the space of the captions, NaN where there is none."""
+        """Images as unit vectors (n, width) in the space of captions, NaN where there is none."""
         from torch.nn import functional as F
 
         captioner = self._ready().captioner
@@ -216,7 +216,7 @@ class UrbanCLIP:
         return found
 
     def read(self, captions: Sequence[str | None]) -> NDArray[np.float32]:
-        """Captions as unit vectors (n, width) in the space of the images, NaN where there is none."""
+        """Captions as unit vectors (n, width) in the space of images, NaN where there is none."""
         import torch
         from torch.nn import functional as F
 
@@ -230,7 +230,7 @@ class UrbanCLIP:
         return found
 
     def caption(self, images: NDArray[np.floating]) -> list[str | None]:
-        """What the model says of images, the likeliest piece each time; None where there is none."""
+        """Captions of images, the likeliest piece each time; None where there is no image."""
         captioner, pieces = self._ready().captioner, self._pieces()
         there = check_images(images, self.bands, self.patch_px)[1]
         told = [

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from georama.errors import DataError
 from georama.geodesy import chord_to_km, km_to_chord, unit_vectors
-from georama.sources.world_stack import CELL_DEG, COLUMNS, IGBP, ROWS, WorldStack, cell_of
+from georama.sources.world_stack import BY_NAME, CELL_DEG, COLUMNS, IGBP, ROWS, WorldStack, cell_of
 from georama.wording import count, listing
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ COVERS = {
 """What people say for IGBP's names, where that is something else."""
 AROUND_CELLS = 2  # to each side of the cell of a place: 5 × 5 cells, 28 km from north to south
 AT_HAND_KM = 25.0
+SEA_LEVEL_M = 5.0  # the mean of a cell of 5 km is not known better
 BESIDE_KM = 1.0
 WORTH_SAYING = 0.1  # of the cells around, before a cover is mentioned
 
@@ -96,7 +97,7 @@ def _towns(lonlat: NDArray[np.float64], towns: pd.DataFrame) -> list[str]:
     people = towns["population"].to_numpy()
     names, countries = towns["name"].to_numpy(), towns["country"].to_numpy()
     tree, here = KDTree(unit_vectors(at)), unit_vectors(lonlat)
-    chord, nearest = tree.query(here)
+    chord, nearest = map(np.atleast_1d, tree.query(here))
     sentences = []
     around = tree.query_ball_point(here, km_to_chord(AT_HAND_KM))
     for i, (km, town) in enumerate(zip(chord_to_km(chord), nearest, strict=True)):
@@ -104,10 +105,11 @@ def _towns(lonlat: NDArray[np.float64], towns: pd.DataFrame) -> list[str]:
         size = f", a place of {rounded(people[town])} people" if people[town] > 0 else ""
         sentence = f"{where} {names[town]} ({countries[town]}){size}."
         if len(around[i]) > 1:
-            total = int(people[around[i]].sum())
+            # Their people are not added up: parts of a city are settlements beside the city.
+            largest = min(around[i], key=lambda k: (-people[k], names[k]))
             sentence += (
-                f" Within {AT_HAND_KM:.0f} km there are {count(len(around[i]), 'settlement')} "
-                f"with {rounded(total)} people."
+                f" Within {AT_HAND_KM:.0f} km there are {count(len(around[i]), 'settlement')}, "
+                f"the largest of them {names[largest]}."
             )
         sentences.append(sentence)
     return sentences
@@ -156,9 +158,10 @@ def _heights(lonlat: NDArray[np.float64], stack: WorldStack) -> list[str]:
         elif on_land < 0.5 and here < 0:
             sentences.append(f"The sea is {rounded(-here)} m deep.")
         else:
-            below = "below" if here < 0 else "above"
-            sentence = f"The ground is {rounded(abs(here))} m {below} the sea"
-            rise = float(around.max()) - float(around.min())
+            side = "below" if here < 0 else "above"
+            level = f"{rounded(abs(here))} m {side}" if abs(here) >= SEA_LEVEL_M else "level with"
+            sentence = f"The ground is {level} the sea"
+            rise = (float(around.max()) - float(around.min())) * BY_NAME["elevation"].scale
             sentences.append(sentence + (f", with {rounded(rise)} m of relief." if rise else "."))
     return sentences
 
