@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GATConv, HeteroConv
+from torch_geometric.nn import GATConv, HeteroConv, MessagePassing
 
 from georama.errors import DataError
 
@@ -195,7 +195,7 @@ class GraphEncoder(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList()
         for i in range(depth):
-            pairs = {
+            pairs: dict[tuple[str, str, str], MessagePassing] = {
                 (a, "to", b): GATConv(
                     width if i else columns,
                     width,

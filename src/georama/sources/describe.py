@@ -97,10 +97,11 @@ def _towns(lonlat: NDArray[np.float64], towns: pd.DataFrame) -> list[str]:
     people = towns["population"].to_numpy()
     names, countries = towns["name"].to_numpy(), towns["country"].to_numpy()
     tree, here = KDTree(unit_vectors(at)), unit_vectors(lonlat)
-    chord, nearest = map(np.atleast_1d, tree.query(here))
+    chord, nearest = tree.query(here)
     sentences = []
     around = tree.query_ball_point(here, km_to_chord(AT_HAND_KM))
-    for i, (km, town) in enumerate(zip(chord_to_km(chord), nearest, strict=True)):
+    away = chord_to_km(np.asarray(chord, dtype=np.float64))
+    for i, (km, town) in enumerate(zip(away, np.asarray(nearest), strict=True)):
         where = "In" if km < BESIDE_KM else f"{rounded(km)} km {_from(at[town], lonlat[i])} of"
         size = f", a place of {rounded(people[town])} people" if people[town] > 0 else ""
         sentence = f"{where} {names[town]} ({countries[town]}){size}."
