@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,19 @@ SMALL: dict[str, Any] = {
     "graph_width": 16, "fusion_width": 16, "fusion_heads": 2, "decoder_width": 16,
     "decoder_heads": 2, "decoder_depth": 1, "shared_width": 8,
 }  # fmt: skip
+
+
+@dataclass
+class PlaceArrays:
+    vectors: Any
+    labels: Any
+    shapes: Any
+    starts: Any
+    edges: Any
+    edge_starts: Any
+
+    def __len__(self):
+        return 3
 
 
 def graph(seed, counts=(3, 4, 5), polygons=None):
@@ -207,6 +220,30 @@ def test_names_of_older_weights_are_understood():
     }
 
 
+def test_graphs_of_many_places_are_taken_apart():
+    """The arrays of place graphs, here two cafés of the first place and a road of the third."""
+    none, pairs = np.zeros((2, 0), np.int32), PAIRS
+    found = PlaceArrays(
+        vectors=np.eye(WORDS, dtype=np.float32)[:2],
+        labels={"point": np.array([1, 0]), "line": np.array([1]), "polygon": np.array([], int)},
+        shapes={t: np.full((n, 2 * OUTLINE[t]), 0.5, np.float32)
+                for t, n in (("point", 2), ("line", 1), ("polygon", 0))},
+        starts={"point": np.array([0, 2, 2, 2]), "line": np.array([0, 0, 0, 1]),
+                "polygon": np.zeros(4, int)},
+        edges=dict.fromkeys(pairs, none) | {("point", "point"): np.array([[0, 1], [1, 0]])},
+        edge_starts=dict.fromkeys(pairs, np.zeros(4, int))
+        | {("point", "point"): np.array([0, 2, 2, 2])},
+    )  # fmt: skip
+    first, second, third = Graph.of_places(found)
+    assert second is None
+    assert first is not None
+    assert third is not None
+    assert first.words["point"].argmax(1).tolist() == [1, 0]
+    assert first.edges["point", "point"].tolist() == [[0, 1], [1, 0]]
+    assert not first.meetings["point", "point"].any()
+    assert (len(first), len(third)) == (2, 1)
+
+
 def test_meetings_name_every_pair():
     assert {frozenset(pair) for pair in PAIRS} == set(MEETINGS)
 
@@ -234,3 +271,58 @@ def test_wrong_inputs_are_told(tmp_path, model):
     torch.save({"a": Path("x")}, tmp_path / "y.pt")
     with pytest.raises(DataError, match="should hold a graph"):
         read_graph(tmp_path / "y.pt")
+
+
+def zones(seed):
+    """A generated town of 2 × 2 zones: the image tells a pair of kinds, polygons which of it."""
+    draw = np.random.default_rng(seed)
+    kinds = draw.integers(0, 4, (2, 2))
+    image = 0.6 * draw.normal(size=(3, 16, 16))
+    for k in range(2):
+        image[k] += 2 * (np.kron(kinds // 2, np.ones((8, 8))) == k)
+    rows = []
+    for i in range(12):
+        r, c = divmod(i % 4, 2)
+        corner = (np.array([c, r]) + draw.uniform(0.1, 0.9, 2)) / 2
+        outline = np.clip(corner + 0.03 * draw.normal(size=(4, 2)), 0, 1)
+        rows.append(np.r_[np.eye(WORDS)[kinds[r, c] % 2], outline.ravel()])
+    nodes = torch.tensor(np.array(rows), dtype=torch.float32)
+    at = nodes[:, WORDS : WORDS + 2]
+    edges = (torch.cdist(at, at) < 0.2).nonzero().T
+    meetings = torch.eye(6)[(edges[0] != edges[1]).long()]
+    pair = ("polygon", "polygon")
+    town = Graph.of_columns({"polygon": nodes}, {pair: edges}, {pair: meetings}, WORDS)
+    return image, town, np.kron(kinds, np.ones((2, 2), dtype=int))
+
+
+@pytest.mark.claim
+def test_fused_maps_tell_zones_apart_that_images_do_not():
+    """Frozen features, one linear layer a patch; the kinds are on towns that training never saw."""
+    from sklearn.linear_model import LogisticRegression
+
+    images, towns, kinds = zip(*map(zones, range(300)), strict=True)
+    images, kinds, split = np.stack(images), np.stack(kinds), 200
+    sizes = {**SMALL, "width": 48, "fusion_width": 32, "fusion_heads": 4, "graph_width": 32,
+             "decoder_width": 32, "heads": 3}  # fmt: skip
+    model = GeoLink(**sizes, seed=1).fit(
+        images[:split], towns[:split], steps=250, batch=32, rate=2e-3
+    )
+
+    def overlap(features):
+        """Mean over the kinds of intersection over union."""
+        columns = features.transpose(0, 2, 3, 1)
+        columns = (columns - columns[:split].mean((0, 1, 2))) / columns[:split].std((0, 1, 2))
+        width = columns.shape[-1]
+        learner = LogisticRegression(max_iter=2000)
+        learner.fit(columns[:split].reshape(-1, width), kinds[:split].ravel())
+        guess, real = learner.predict(columns[split:].reshape(-1, width)), kinds[split:].ravel()
+        shares = [
+            ((guess == k) & (real == k)).sum() / ((guess == k) | (real == k)).sum()
+            for k in range(4)
+        ]
+        return float(np.mean(shares))
+
+    fused = overlap(model.maps(images, towns)[-1])
+    alone = max(overlap(values) for values in model.maps(images))
+    print(f"mIoU with things {fused:.3f}, images alone {alone:.3f}")
+    assert fused > alone + 0.03

@@ -224,6 +224,7 @@ def test_learns_from_real_pictures_and_descriptions():
         rank = (cosine > cosine.diagonal()[:, None]).sum(1)
         return model.card.training["losses"]["caption"], float((rank < 10).mean())
 
-    (before, chance), (after, found) = found_within_ten(1), found_within_ten(250)
+    (before, chance), (after, found) = found_within_ten(1), found_within_ten(200)
+    print(f"caption loss {before:.2f} to {after:.2f}, found in 10 of 100: {chance} to {found}")
     assert after < 0.5 * before
     assert found > 0.3 > chance  # of 100 unseen places; 0.1 by chance
