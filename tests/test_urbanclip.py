@@ -1,9 +1,13 @@
+import json
+import os
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from georama.errors import DataError, UsageError
 from georama.heads.probe import Probe, scores
@@ -18,6 +22,8 @@ SMALL: dict[str, Any] = {
     "width": 32, "read_depth": 1, "write_depth": 1, "head_width": 8, "heads": 4, "queries": 4,
     "most_pieces": 320, "length": 14,
 }  # fmt: skip
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+TILES = Path(os.environ.get("GEORAMA_SHARED_DATA", SHARED)) / "osm_tiles_text"
 COLOURS, SIDES = ("red", "green", "blue"), ("left", "right")
 
 
@@ -228,3 +234,36 @@ def test_learns_from_real_pictures_and_descriptions():
     print(f"caption loss {before:.2f} to {after:.2f}, found in 10 of 100: {chance} to {found}")
     assert after < 0.5 * before
     assert found > 0.3 > chance  # of 100 unseen places; 0.1 by chance
+
+
+@pytest.mark.claim
+@pytest.mark.skipif(not TILES.is_dir(), reason="the sample osm_tiles_text is not here")
+def test_learns_map_tiles_and_their_texts():
+    """36 real tiles of three cities: the loss of captions falls, and tiles find their own text."""
+    rows = [json.loads(line) for line in (TILES / "tiles.jsonl").read_text().splitlines()]
+    images = np.stack(
+        [
+            np.concatenate(
+                [
+                    np.asarray(Image.open(TILES / row[kind]).convert("RGB").resize((32, 32)))
+                    for kind in ("road", "landuse")
+                ],
+                axis=2,
+            ).transpose(2, 0, 1)
+            for row in rows
+        ]
+    ).astype(np.float32)
+    # The first clause is the same for all.
+    texts = [row["text"].partition("Located in ")[2] for row in rows]
+    sizes = {**SMALL, "bands": 6, "image_px": 32, "patch_px": 8, "length": 32, "width": 48}
+
+    def fitted(steps):
+        model = UrbanCLIP(**sizes).fit(images, texts, steps=steps, batch=36, rate=3e-3)
+        cosine = model(images) @ model.read(texts).T
+        rank = (cosine > cosine.diagonal()[:, None]).sum(1)
+        return model.card.training["losses"]["caption"], float((rank == 0).mean())
+
+    (before, chance), (after, found) = fitted(1), fitted(120)
+    print(f"caption loss {before:.2f} to {after:.2f}, own text first: {chance:.2f} to {found:.2f}")
+    assert after < 0.7 * before
+    assert found > 0.5 > chance  # of the 36 it was trained on: memory, not insight
