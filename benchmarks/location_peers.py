@@ -40,12 +40,22 @@ def geoclip(folder, arrays):
     return lambda: encoder(points)
 
 
+def geoclip_without_tiny_weights(folder, arrays):
+    encoder = authors(folder).LocationEncoder().eval()
+    with torch.no_grad():
+        for values in encoder.parameters():
+            values[values.abs() < 1e-12] = 0
+    points = torch.tensor(arrays["lonlat"][:, ::-1].copy(), dtype=torch.float32)
+    return lambda: encoder(points)
+
+
 if __name__ == "__main__":
     name, folder, file, also, threads = sys.argv[1:]
     sys.path.append(also)
     if int(threads):
         torch.set_num_threads(int(threads))
-    run = {"satclip": satclip, "geoclip": geoclip}[name](Path(folder), dict(np.load(file)))
+    peers = {f.__name__: f for f in (satclip, geoclip, geoclip_without_tiny_weights)}
+    run = peers[name](Path(folder), dict(np.load(file)))
     print("ready", flush=True)
     for _ in sys.stdin:
         wall, processor = time.perf_counter(), time.process_time()

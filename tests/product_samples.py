@@ -279,7 +279,7 @@ def scores_of(checked: pd.DataFrame) -> dict:
         "leakage": {"duplicates": 1, "verdict": "no leakage found between the blocks"},
         "external": [
             {"name": "stations of another network", "n": 812, "r2": 0.81, "rmse": 3.1, "mae": 2.2,
-             "coverage": 0.88, "note": "measured, not modelled"}
+             "coverage": 0.88}
         ],
         "notes": ["2 rows without coordinates were left out", "sea is not mapped"],
         "seconds": {"read": 0.1, "fit": 3.2, "map": 12.5},

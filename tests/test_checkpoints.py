@@ -199,6 +199,13 @@ def test_missing_file_and_folder(tmp_path):
         load_location_weights(tmp_path)
 
 
+def test_the_database_of_range_is_no_checkpoint(tmp_path):
+    arrays = dict.fromkeys(("locs", "satclip_embeddings", "image_embeddings"), np.zeros((1, 2)))
+    np.savez(tmp_path / "range_db_med.npz", **arrays)
+    with pytest.raises(DataError, match=r"range_db_med\.npz is a file of numpy arrays"):
+        load_location_weights(tmp_path / "range_db_med.npz")
+
+
 def edited(change):
     content = lightning()
     change(content)

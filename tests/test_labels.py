@@ -168,3 +168,16 @@ def test_leaks_name_layers_of_the_world_stack():
     layers = {layer.name for layer in stack.LAYERS}
     for entry in LABELS.values():
         assert set(entry.leaks) <= layers, entry.name
+
+
+def test_limesoda_lies_where_its_fields_are():
+    needs_kit("limesoda_ph")
+    samples = labelled("limesoda_ph")
+    assert (len(samples), samples["field"].nunique()) == (1744, 17)
+    assert (len(labelled("limesoda_soc")), len(labelled("limesoda_clay"))) == (1513, 1744)
+    for field, lon, lat in (("BB.250", 14.47, 52.39), ("NSW.52", 149.87, -30.27)):
+        corners = samples[samples["field"] == field].total_bounds
+        assert corners.tolist() == pytest.approx([lon, lat, lon, lat], abs=0.06)
+    assert samples["ph"].between(2, 10).all()
+    assert labelled("limesoda_clay")["clay"].between(0, 90).all()
+    assert not {"soc", "clay", "som"} & set(samples)

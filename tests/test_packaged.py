@@ -12,6 +12,7 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -383,6 +384,30 @@ def test_a_pickle_that_the_catalogue_does_not_list_is_not_even_opened(tmp_path):
     plain_frame().to_pickle(path)
     with pytest.raises(DataError, match="does not list, so it was not opened"):
         packaged.read_pickled_table(path)
+
+
+def names_file(path, **arrays):
+    objects: dict[str, Any] = {k: np.array(a, dtype=object) for k, a in arrays.items()}
+    np.savez(path, **objects)
+    return path
+
+
+def test_pickled_names_are_strings_from_a_listed_file_or_nothing(tmp_path, monkeypatch):
+    path = names_file(tmp_path / "field.npz", columns=["pH", "clay"])
+    with pytest.raises(DataError, match="does not list, so it was not opened"):
+        pickles.read_pickled_names(path)
+
+    def listed(path):
+        one = entry("field", "1", "pypi", path)
+        monkeypatch.setattr(pickles, "CATALOGUE", (replace(one, pickles={"x": sha256(path)}),))
+        return pickles.read_pickled_names(path)
+
+    assert listed(path)["columns"].tolist() == ["pH", "clay"]
+    marker = tmp_path / "ran"
+    for evil in (Evil(os.system, f"touch {marker}"), 3, [1, 2]):
+        with pytest.raises(DataError, match="not a plain list of names"):
+            listed(names_file(tmp_path / "evil.npz", columns=["pH", evil]))
+    assert not marker.exists()
 
 
 # -- networks --------------------------------------------------------------------------------

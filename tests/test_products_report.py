@@ -96,7 +96,7 @@ def test_strings_of_the_user_are_escaped(places, mapped, checked, tmp_path, brow
     scores["places"]["dropped"] = {EVIL: 3}
     scores["provenance"]["inputs"] = {EVIL + ".csv": "0"}
     scores["leakage"] = {EVIL: [EVIL, {EVIL: EVIL}]}
-    scores["external"][0]["note"] = scores["external"][0]["name"] = EVIL
+    scores["external"][0]["name"] = EVIL
     scores["intervals"]["by_continent"] = {EVIL: {"n": 1, EVIL: 0.5}}
     scores["applicability"]["rule"] = EVIL
     evil = mapped.assign_attrs(title=EVIL, target=EVIL, unit=EVIL)

@@ -1,6 +1,9 @@
 """Weights and places that any machine makes alike, so that a golden file need not hold them."""
 
+from typing import Any
+
 import numpy as np
+import torch
 
 SIZES = (64, 64, 8)
 
@@ -52,4 +55,43 @@ def sinr(hidden: int = 16, classes: int = 3, blocks: int = 4) -> dict[str, np.nd
     return {
         key: 0.4 * numbers(int(np.prod(shape)), 40 + i).reshape(shape)
         for i, (key, shape) in enumerate(shapes.items())
+    }
+
+
+def lightning(degrees: int, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """The checkpoint of a whole SatCLIP model, which RANGE loads too (satclip-vit16-l40.ckpt).
+
+    Keys and settings as its trainer writes them; of the image side, which nothing here reads, there
+    is one small tensor of each kind.
+    """
+    net = siren(degrees, sizes)
+    state: dict[str, Any] = {"model.logit_scale": np.float64(2.66)}
+    for key in (
+        "cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias",
+        "blocks.0.norm1.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight",
+        "norm.weight", "head.weight", "head.bias",
+    ):  # fmt: skip
+        state[f"model.visual.{key}"] = np.zeros(3, np.float32)
+    for prefix in ("model.nnet.", "model.location.nnet."):
+        state |= {prefix + key: value for key, value in net.items()}
+    settings = {
+        "embed_dim": sizes[-1], "image_resolution": 256, "vision_layers": "moco_vit16",
+        "vision_width": 768, "vision_patch_size": 32, "in_channels": 13,
+        "le_type": "sphericalharmonics", "pe_type": "siren", "frequency_num": 16,
+        "max_radius": 360, "min_radius": 1, "legendre_polys": degrees,
+        "harmonics_calculation": "analytic", "sh_embedding_dims": 32, "learning_rate": 1e-4,
+        "weight_decay": 0.01, "num_hidden_layers": len(sizes) - 1, "capacity": sizes[0],
+        "eval_downstream": False, "air_temp_data_path": "", "election_data_path": "",
+    }  # fmt: skip
+    return {
+        "epoch": 3,
+        "global_step": 9,
+        "pytorch-lightning_version": "2.0.9",
+        "state_dict": {key: torch.as_tensor(value) for key, value in state.items()},
+        "loops": {},
+        "callbacks": {},
+        "optimizer_states": [{"state": {}, "param_groups": []}],
+        "lr_schedulers": [],
+        "hparams_name": "kwargs",
+        "hyper_parameters": settings,
     }

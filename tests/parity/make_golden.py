@@ -1,9 +1,11 @@
-"""Run the authors' code once and keep what it gives, as small arrays.
+r"""Run the authors' code once and keep what it gives, as small arrays.
 
-    python tests/parity/make_golden.py --satclip FOLDER --geoclip FOLDER --sinr FOLDER
+    python tests/parity/make_golden.py --satclip FOLDER --range FOLDER --geoclip FOLDER \
+      --sinr FOLDER
 
 FOLDER of satclip holds `location_encoder.py` and `positional_encoding/`, with the file of analytic
-harmonics (the wheel `rangegeo` has it in `rangegeo/satclip`); that of geoclip is the folder `model`
+harmonics (the wheel `rangegeo` has it in `rangegeo/satclip`, which is also the folder of range);
+that of geoclip is the folder `model`
 of the package `geoclip`; that of sinr holds `models.py` and `utils.py`. Beside the arrays, the
 differences at the published size are printed, in float64.
 """
@@ -11,6 +13,7 @@ differences at the published size are printed, in float64.
 import argparse
 import importlib
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -68,6 +71,24 @@ def satclip(folder: Path) -> None:
     np.savez_compressed(GOLDEN / "satclip.npz", **kept)
 
 
+def satclip_in_range(folder: Path) -> None:
+    loader = authors(folder, "authors_range", "load").load_satclip_location_encoder
+    with tempfile.TemporaryDirectory() as room:
+        file = Path(room) / "satclip-vit16-l40.ckpt"
+        for degrees, sizes in ((20, made.SIZES), (40, (512, 512, 256))):
+            torch.save(made.lightning(degrees, sizes), file)
+            with torch.no_grad():
+                theirs = loader(file)(torch.from_numpy(made.places())).numpy()
+            ours = load_location_weights(file, precision="float64")(made.places())
+            off, lat = np.abs(ours - theirs).max(axis=1), np.abs(made.places()[:, 1])
+            print(
+                f"range L{degrees} {sizes}: largest difference {off.max():.1e}, "
+                f"below 45 degrees {off[lat < 45].max():.1e}"
+            )
+            if sizes == made.SIZES:
+                np.savez_compressed(GOLDEN / "range.npz", embedding=theirs)
+
+
 def geoclip(folder: Path) -> None:
     encoder = authors(folder, "authors_geoclip", "location_encoder").LocationEncoder().eval()
     lonlat = made.places()
@@ -92,9 +113,14 @@ def sinr(folder: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("satclip", "geoclip", "sinr"):
+    for name in ("satclip", "range", "geoclip", "sinr"):
         parser.add_argument(f"--{name}", type=Path)
     asked = parser.parse_args()
-    for name, make in (("satclip", satclip), ("geoclip", geoclip), ("sinr", sinr)):
+    for name, make in (
+        ("satclip", satclip),
+        ("range", satclip_in_range),
+        ("geoclip", geoclip),
+        ("sinr", sinr),
+    ):
         if folder := getattr(asked, name):
             make(folder)

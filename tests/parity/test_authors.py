@@ -14,14 +14,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def lightning(tmp_path: Path, degrees: int) -> Path:
-    net = made.siren(degrees, made.SIZES)
-    state = {"model.logit_scale": torch.tensor(2.66)}
-    for prefix in ("model.nnet.", "model.location.nnet."):
-        state |= {prefix + key: torch.from_numpy(value) for key, value in net.items()}
-    settings = {"le_type": "sphericalharmonics", "pe_type": "siren", "legendre_polys": degrees}
-    settings |= {"harmonics_calculation": "analytic", "eval_downstream": False}
     file = tmp_path / "satclip.ckpt"
-    torch.save({"state_dict": state, "hyper_parameters": settings, "epoch": 3}, file)
+    torch.save(made.lightning(degrees, made.SIZES), file)
     return file
 
 
@@ -41,6 +35,18 @@ def test_satclip_l40_equals_the_authors_encoder_where_theirs_is_exact(tmp_path):
     assert off[lat < 60].max() < 1e-3
     cosine = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
     assert cosine.min() > 0.999
+
+
+@pytest.mark.parametrize("kept", ["", "model.location."])
+def test_range_s_satclip_equals_what_its_own_loader_makes(tmp_path, kept):
+    """RANGE reads `model.location.*` of the whole file; one fine-tuned may hold nothing else."""
+    content = made.lightning(20, made.SIZES)
+    content["state_dict"] = {k: v for k, v in content["state_dict"].items() if k.startswith(kept)}
+    torch.save(content, tmp_path / "range.ckpt")
+    theirs = np.load(GOLDEN / "range.npz")["embedding"]
+    ours = load_location_weights(tmp_path / "range.ckpt", precision="float64")
+    assert ours.name == "satclip-l20"
+    assert np.abs(ours(made.places()) - theirs).max() < 1e-8
 
 
 def test_sinr_equals_the_authors_network(tmp_path):

@@ -1,7 +1,7 @@
 """Other people's location weights in their published layout, read without running their code.
 
 One loader sniffs the family from the names of the tensors: SatCLIP and OSMGraphCLIP (Lightning
-checkpoints, or only their location network), GeoCLIP and SINR.
+checkpoints, or only their location network; RANGE reads SatCLIP's), GeoCLIP and SINR.
 """
 
 from __future__ import annotations
@@ -154,6 +154,11 @@ def _read(path: Path) -> _Read:
         raise DataError(f"a file of weights is wanted, {path} {what}", remedy="check the path")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if path.suffix == ".npz":
+        raise DataError(
+            f"a checkpoint is wanted, {path} is a file of numpy arrays such as RANGE's database",
+            remedy="give the checkpoint; that of RANGE is SatCLIP's, satclip-vit16-l40.ckpt",
+        )
     content = _read_torch(path)
     if not isinstance(content, Mapping):
         raise DataError(

@@ -1,1 +1,1 @@
-"""Representations of several kinds to one."""
+"""Several modalities to one representation."""

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from georama.encoders.location import workers
-from georama.heads.learners import Inputs, Matrix
+from georama.heads.learners import Inputs, Matrix, in_chunks
 from georama.sampling.splits import thin
 
 COMPONENTS = 64
@@ -128,7 +128,7 @@ class Kriging:
 
     def features(self, inputs: Inputs) -> NDArray[np.float32]:
         """What of the view this fitted process tells places apart by: (n, components)."""
-        return self._features(inputs, self.state)
+        return in_chunks(lambda some: self._features(some, self.state), inputs).astype(np.float32)
 
     def _features(self, inputs: Inputs, state: dict[str, NDArray]) -> NDArray[np.float32]:
         if not self.view:

@@ -690,21 +690,18 @@ def _external_section(scores: Mapping[str, Any]) -> str:
         return ""
     columns: list[str] = []
     for row in external:
-        columns.extend(
-            k for k, v in row.items() if k not in ("name", "note", *columns) and _fine(v)
-        )
+        columns.extend(k for k, v in row.items() if k not in ("name", *columns) and _fine(v))
     columns.sort(key=_column_order)
     body = "".join(
         f'<tr><td class="name">{escape(str(row.get("name", "")))}</td>'
         + "".join(f"<td>{escape(_shown(key, row.get(key)))}</td>" for key in columns)
-        + f'<td class="words">{escape(str(row.get("note", "")))}</td></tr>'
+        + "</tr>"
         for row in external
     )
     head = "".join(f"<th>{escape(_metric(key))}</th>" for key in columns)
     return (
         '<h2>Check against other data</h2><p class="note">Data that had no part in the training.'
-        f'</p><div class="wide"><table><thead><tr><th>data</th>{head}'
-        '<th class="words">note</th></tr></thead>'
+        f'</p><div class="wide"><table><thead><tr><th>data</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 

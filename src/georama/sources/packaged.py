@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from georama.errors import DataError
 from georama.sources.catalogue import Package
+from georama.sources.catalogue import package as package_of
 from georama.sources.kit import (
     Fetched,
     Status,
@@ -31,7 +32,7 @@ from georama.sources.kit import (
     status,
     tables_folder,
 )
-from georama.sources.pickles import read_pickled_table
+from georama.sources.pickles import read_pickled_names, read_pickled_table
 
 __all__ = [
     "Fetched",
@@ -42,6 +43,7 @@ __all__ = [
     "converted",
     "fetch",
     "kit_folder",
+    "limesoda",
     "member",
     "members",
     "pvcz",
@@ -121,6 +123,43 @@ def pvcz() -> pd.DataFrame:
         return table.astype({**dict.fromkeys(numbers, "float32"), "lon": "f8", "lat": "f8"})
 
     return converted("pvcz", convert)
+
+
+def limesoda() -> pd.DataFrame:
+    """Topsoil samples of 17 fields on three continents with what sensors say of them.
+
+    Of the 31 fields 12 have no coordinates and two have made up ones. MG.44 is left out too: its
+    coordinates carry other row names than its samples, and its numbers are g/kg.
+
+    Returns:
+        A row a sample: field; lon, lat (degrees); x_m, y_m (UTM); soc (organic carbon, %), som
+        (organic matter, %, instead of soc in one field), ph, clay (%); then the sensors under
+        their names in the source, NaN where a field was not seen by one. Spectra of the
+        laboratory are left out.
+    """
+
+    def convert() -> pd.DataFrame:
+        from pyproj import Transformer
+
+        names = {"SOC_target": "soc", "SOM_target": "som", "pH_target": "ph", "Clay_target": "clay"}
+        fields = []
+        for inside in package_of("limesoda", catalogue()).pickles:
+            arrays = read_pickled_names(member("limesoda", inside))
+            if arrays["coordinates_index"].tolist() != arrays["dataset_index"].tolist():
+                raise DataError(f"the coordinates of {inside} stand in another order than its rows")
+            xy_m = arrays["coordinates_data"].astype(np.float64)
+            epsg = int(arrays["coordinates_columns"][0].rpartition("_")[2])
+            lon, lat = Transformer.from_crs(epsg, 4326, always_xy=True).transform(*xy_m.T)
+            table = pd.DataFrame(arrays["dataset_data"], columns=arrays["dataset_columns"])
+            table = table.rename(columns=names).filter(regex="^(?!w[ln]_)")
+            place = {"lon": lon, "lat": lat, "x_m": xy_m[:, 0], "y_m": xy_m[:, 1]}
+            field = Path(inside).stem
+            fields.append(pd.DataFrame({"field": field, **place}).join(table))
+        whole = pd.concat(fields, ignore_index=True)
+        first = ["field", "lon", "lat", "x_m", "y_m", "soc", "som", "ph", "clay"]
+        return whole[first + [name for name in whole if name not in first]]
+
+    return converted("limesoda", convert)
 
 
 def rdataset(package: str, item: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Read tables that packages ship as pickles, without running anything that a pickle names.
+"""Read tables and names that packages ship as pickles, without running what a pickle names.
 
 A pickle is a program. Two locks stand before it here: the file's sha256 must be in the catalogue,
 and the reader knows just the names that a pickled pandas table needs. All but `dtype` and `slice`
@@ -12,6 +12,7 @@ import hashlib
 import io
 import lzma
 import pickle
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from georama.errors import DataError
 from georama.sources.catalogue import CATALOGUE
@@ -164,16 +166,62 @@ def read_pickled_table(path: Path | str) -> pd.DataFrame:
     Raises:
         DataError: Its checksum is not in the catalogue, or it is not a plain table.
     """
-    data = Path(path).read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if not any(digest in entry.pickles.values() for entry in CATALOGUE):
-        raise DataError(
-            f"{path} is a pickle with sha256 {digest}, which the catalogue of the data kit does "
-            "not list, so it was not opened",
-            remedy="pickles can run code; convert the table to Parquet or CSV",
-        )
+    data = _checked(path)
     if data[:6] == b"\xfd7zXZ\x00":
         data = lzma.decompress(data)
     elif data[:1] == b"\x78":
         data = zlib.decompress(data)
     return unpickle_table(io.BytesIO(data), str(path))
+
+
+def read_pickled_names(path: Path | str) -> dict[str, NDArray[Any]]:
+    """Read an npz file that a package of the kit ships and whose names are pickled strings.
+
+    Args:
+        path: A member that `kit.member` gave.
+
+    Returns:
+        Arrays by name: numbers as they are, names as arrays of strings.
+
+    Raises:
+        DataError: Its checksum is not in the catalogue, or it pickles anything but strings.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    with zipfile.ZipFile(io.BytesIO(_checked(path))) as archive:
+        for entry in archive.namelist():
+            stream = io.BytesIO(archive.read(entry))
+            if np.lib.format.read_magic(stream) != (1, 0):
+                raise DataError(f"{entry} of {path} is not an array of format 1.0")
+            _, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            if dtype.hasobject:
+                arrays[entry.removesuffix(".npy")] = _unpickle_strings(stream, f"{entry} of {path}")
+            else:
+                stream.seek(0)
+                arrays[entry.removesuffix(".npy")] = np.load(stream, allow_pickle=False)
+    return arrays
+
+
+def _unpickle_strings(stream: IO[bytes], label: str) -> NDArray[np.str_]:
+    try:
+        found = list(_TableUnpickler(stream).load())
+        if not all(type(name) is str for name in found):
+            raise pickle.UnpicklingError("it holds more than strings")
+        return np.array(found, dtype=np.str_)
+    except Exception as error:  # a hostile stream can raise anything at all
+        raise DataError(
+            f"{label} is not a plain list of names ({error})",
+            remedy="only arrays out of the data kit are read; convert others to Parquet or CSV",
+        ) from None
+
+
+def _checked(path: Path | str) -> bytes:
+    """The bytes of a file whose checksum the catalogue lists."""
+    data = Path(path).read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if not any(digest in entry.pickles.values() for entry in CATALOGUE):
+        raise DataError(
+            f"{path} holds pickles and has sha256 {digest}, which the catalogue of the data kit "
+            "does not list, so it was not opened",
+            remedy="pickles can run code; convert the table to Parquet or CSV",
+        )
+    return data

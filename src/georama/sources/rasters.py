@@ -46,7 +46,9 @@ _FORMATS: tuple[tuple[bytes, str], ...] = (
     (b"CDF\x05", "netCDF"),
     (b"\x89HDF\r\n\x1a\n", "netCDF"),
 )
-KINDS = "GeoTIFF, COG, JPEG 2000, netCDF, PNG or JPEG"
+KINDS = "GeoTIFF, COG, JPEG 2000, netCDF, Zarr, PNG or JPEG"
+# A folder is a Zarr store when one of these lies in it (versions 2 and 3).
+_ZARR_MARKS = (".zgroup", ".zarray", "zarr.json")
 
 MAX_PIXELS = 10**12  # a world at 30 m has 9e11
 MAX_BLOCK_BYTES = 256 << 20  # one block has to be decoded whole
@@ -97,14 +99,16 @@ def open_raster(
     crs: str | None = None,
     variable: str | None = None,
     remote: bool = False,
+    overview: int | None = None,
 ) -> Iterator[Raster]:
     """Open a raster safely.
 
     Args:
         path: A local file; with `remote` also an http(s) or cloud address of a GeoTIFF.
         crs: CRS to use when the file names none (or the wrong one), e.g. "EPSG:32633".
-        variable: Variable of a netCDF or HDF5 file that has several.
+        variable: Variable of a netCDF, HDF5 or Zarr file that has several.
         remote: Allow addresses; without it nothing but a local file is touched.
+        overview: Open this reduced copy of the pixels, counted from 0, in place of the full ones.
 
     Raises:
         DataError: Unknown format, broken header, no CRS, blocks or size beyond the caps.
@@ -119,15 +123,15 @@ def open_raster(
             remedy="download it first, or allow it with remote=True",
         )
     target, driver = (name, "GTiff") if address else _local(Path(name))
-    if driver == "netCDF":
-        target = _choose_variable(name, target, variable)
+    if driver in ("netCDF", "Zarr"):
+        target = _choose_variable(name, target, driver, variable)
     elif variable is not None:
         raise UsageError(f"{name} is a {driver} file and has bands, no variables")
     # Without a list of the folder GDAL looks for the few side files it knows (.tfw, .aux.xml),
     # which is quicker where a folder holds 100 000 tiles; over the network it looks for none.
     options: dict[str, Any] = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR" if address else "TRUE"}
     with rasterio.Env(**options):
-        dataset = _open(name, target, driver, address)
+        dataset = _open(name, target, driver, address, overview)
         with dataset:
             yield _checked(name, dataset, crs)
 
@@ -139,6 +143,8 @@ def _local(path: Path) -> tuple[str, str]:
         there = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
         remedy = f"the folder has {listing(nearest(path.name, there), most=3)}" if there else ""
         raise DataError(f"there is no file {path}", remedy=remedy or "check the path")
+    if any((path / mark).is_file() for mark in _ZARR_MARKS):
+        return str(path.resolve()), "Zarr"
     if path.is_dir():
         raise DataError(f"{path} is a folder, a raster file is wanted", remedy=f"give a {KINDS}")
     try:
@@ -159,11 +165,12 @@ def _local(path: Path) -> tuple[str, str]:
     )
 
 
-def _open(name: str, target: str, driver: str, address: bool) -> Any:
+def _open(name: str, target: str, driver: str, address: bool, overview: int | None = None) -> Any:
+    level: dict[str, Any] = {} if overview is None else {"overview_level": overview}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(target, driver=driver)
+            return rasterio.open(target, driver=driver, **level)
     except (RasterioError, ValueError) as error:
         cause = _cause(error, target)
         if address:
@@ -184,8 +191,8 @@ def _cause(error: BaseException, target: str) -> str:
     return re.sub(r"^[^A-Za-z0-9]+", "", said) or type(error).__name__
 
 
-def _choose_variable(name: str, target: str, variable: str | None) -> str:
-    dataset = _open(name, target, "netCDF", address=False)
+def _choose_variable(name: str, target: str, driver: str, variable: str | None) -> str:
+    dataset = _open(name, target, driver, address=False)
     with dataset:
         inside = {entry.rsplit(":", 1)[-1].lstrip("/"): entry for entry in dataset.subdatasets}
         own = dataset.tags(1).get("NETCDF_VARNAME") if dataset.count else None
@@ -334,6 +341,17 @@ def read_window(
     return xr.DataArray(values, dims=dims, coords=coords, attrs=attrs)
 
 
+def read_values(raster: Raster, yx: Slices, bands: Sequence[int]) -> NDArray[Any]:
+    """Physical values (bands, rows, columns) of a window within the raster, NaN where missing.
+
+    What `read_window` does, without a grid and without its checks: many small windows would spend
+    their time there. The caller holds the window to what memory bears.
+    """
+    chosen = tuple(bands)
+    stored, valid, _ = _decode(raster, yx[0], yx[1], chosen, "raise", True)
+    return _physical(raster, stored, valid, chosen, _float_type(raster))
+
+
 def _stop(window: slice, size: int) -> int:
     return size if window.stop is None else int(window.stop)
 
@@ -373,6 +391,12 @@ def _decode(
             try:
                 stored[inside], valid[inside] = _decode_at_once(raster, y, x, bands, with_mask)
             except RasterioIOError as error:
+                if broken == "raise" and "://" in raster.path:
+                    raise NetworkError(
+                        f"{raster.path} stopped answering at the block in row {top // high + 1}, "
+                        f"column {left // wide + 1}: {_cause(error, raster.path)}",
+                        remedy="check the network and run it again",
+                    ) from error
                 if broken == "raise":
                     raise DataError(
                         f"{raster.path} is damaged: the block in row {top // high + 1}, column "
@@ -453,7 +477,7 @@ def sample_at(
             return sample_at(raster, lonlat, bands=bands)
     raster = path
     points = np.asarray(lonlat, dtype=np.float64).reshape(-1, 2)
-    row, column = _pixels(raster, points)
+    row, column = pixels_under(raster, points)
     chosen = tuple(bands) if bands is not None else tuple(range(1, raster.dataset.count + 1))
     values = np.full((len(points), len(chosen)), np.nan, dtype=_float_type(raster))
     inside = np.flatnonzero(row >= 0)
@@ -475,7 +499,47 @@ def sample_at(
     return values
 
 
-def _pixels(
+def patches_at(
+    path: str | Path | Raster,
+    lonlat: NDArray[np.float64],
+    size: int = 32,
+    *,
+    bands: Sequence[int] | None = None,
+    crs: str | None = None,
+) -> NDArray[np.float32]:
+    """Squares of pixels around points, on the raster's own grid.
+
+    Args:
+        path: A raster, open or not.
+        lonlat: Degrees east then north, shape (n, 2).
+        size: Pixels a side; the point lies in the pixel at (size // 2, size // 2).
+        bands: Bands counted from 1; all when None.
+        crs: See `open_raster`.
+
+    Returns:
+        Physical values, shape (n, bands, size, size); NaN where there are none, all of them NaN
+        for points outside of the raster.
+    """
+    if not isinstance(path, Raster):
+        with open_raster(path, crs=crs) as raster:
+            return patches_at(raster, lonlat, size, bands=bands)
+    raster = path
+    points = np.asarray(lonlat, dtype=np.float64).reshape(-1, 2)
+    chosen = tuple(bands) if bands is not None else tuple(range(1, raster.dataset.count + 1))
+    patches = np.full((len(points), len(chosen), size, size), np.nan, dtype=np.float32)
+    height, width = raster.geobox.shape
+    for i, (row, column) in enumerate(zip(*pixels_under(raster, points), strict=True)):
+        if row < 0:
+            continue
+        top, left = int(row) - size // 2, int(column) - size // 2
+        y = slice(max(top, 0), min(top + size, height))
+        x = slice(max(left, 0), min(left + size, width))
+        inside = (slice(y.start - top, y.stop - top), slice(x.start - left, x.stop - left))
+        patches[i][:, *inside] = read_window(raster, (y, x), bands=chosen).to_numpy()
+    return patches
+
+
+def pixels_under(
     raster: Raster, points: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row and column of the pixel under each point, -1 outside."""

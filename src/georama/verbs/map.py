@@ -776,23 +776,29 @@ def _external(
     truth, values = truth.iloc[np.flatnonzero(good)].reset_index(drop=True), values[good]
     said = predict_places(predictor, encoder, truth, level, kept, "check")
     name = Path(source).name if isinstance(source, str | Path) else "given places"
-    row: dict[str, Any] = {"name": name, "n": len(truth)}
-    guess = said["prediction"]
-    if columns.kind == "classification":
-        row["accuracy"] = float((guess == values).mean())
-    elif columns.kind == "circular":
-        row["mae"] = float(_circle_gap(guess, values, columns.period or 1.0).mean())
-    else:
-        plain = Columns("regression", columns.names)
-        row |= {k: v for k, v in scores(plain, values, guess).items() if k in ("r2", "rmse", "mae")}
-        inside = (values >= said["lower"]) & (values <= said["upper"])
-        row["coverage"] = coverage(inside)
     on = said["applicable"]
-    row["note"] = f"{100 * on.mean():.0f} % of these places are applicable"
-    if columns.kind == "regression" and 10 < on.sum() < len(on):
-        inside = (values >= said["lower"]) & (values <= said["upper"])
-        row["note"] += f", there the coverage is {100 * coverage(inside[on]):.0f} %"
-    return [row]
+    parts = {name: np.ones(len(on), bool)}
+    if 10 < on.sum() < len(on):
+        parts |= {f"{name}, applicable": on, f"{name}, not applicable": ~on}
+    return [
+        {"name": part, "n": int(at.sum()), **_agreement(columns, values[at], said, at)}
+        for part, at in parts.items()
+    ]
+
+
+def _agreement(
+    columns: Columns, values: NDArray, said: dict[str, NDArray], at: NDArray[np.bool_]
+) -> dict[str, float]:
+    """How predictions at some places agree with the truth there."""
+    guess = said["prediction"][at]
+    if columns.kind == "classification":
+        return {"accuracy": float((guess == values).mean())}
+    if columns.kind == "circular":
+        return {"mae": float(_circle_gap(guess, values, columns.period or 1.0).mean())}
+    plain = Columns("regression", columns.names)
+    told = {k: v for k, v in scores(plain, values, guess).items() if k in ("r2", "rmse", "mae")}
+    inside = (values >= said["lower"][at]) & (values <= said["upper"][at])
+    return {**told, "coverage": coverage(inside)}
 
 
 def _circle_gap(a: NDArray, b: NDArray, period: float) -> NDArray:
