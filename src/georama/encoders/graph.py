@@ -212,7 +212,11 @@ class PlaceGraphNet(nn.Module):
         return whole * seen.any(dim=0)[:, None]
 
     def encode_seen(
-        self, data: HeteroData, bands: Mapping[str, Tensor] | None, banded: Tensor | None = None
+        self,
+        data: HeteroData,
+        bands: Mapping[str, Tensor] | None,
+        banded: Tensor | None = None,
+        graphed: Tensor | None = None,
     ) -> Tensor:
         """Graphs and bands to (n, width).
 
@@ -221,8 +225,11 @@ class PlaceGraphNet(nn.Module):
             bands: Of `to_tensors`; None where no place has any.
             banded: Which places have bands (n,); all of them by default. The others are their
                 graph alone, as in the paper.
+            graphed: Which places may use their graph (n,); all of them by default.
         """
         graph = self.encode_graph(data)
+        if graphed is not None:
+            graph = graph * graphed[:, None]
         if bands is None:
             return graph
         both = self.fusion_proj(torch.cat([graph, self.band_encoder(bands)], dim=-1))
@@ -244,25 +251,37 @@ class PlaceGraphNet(nn.Module):
             name = key.removeprefix("model.")
             if name.startswith("location."):
                 continue  # the same tensors as nnet.*, a second time
-            # releases of PyG before 2.4 joined the three words of a relation by two underscores
-            name = re.sub(r"convs\.(\w+?)__to__(\w+?)\.", r"convs.<\1___to___\2>.", name)
-            own[name] = value.detach().float()
+            # older releases of PyG joined the three words of a relation by two underscores
+            own[re.sub(r"convs\.(\w+?)__to__(\w+?)\.", r"convs.<\1___to___\2>.", name)] = value
+        return cls.from_state(own, heads=heads, compat=True)
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Tensor], *, heads: int, compat: bool, dropout: float = 0.5
+    ) -> PlaceGraphNet:
+        """The network that these tensors belong to, for inference.
+
+        Raises:
+            DataError: Tensors are missing, left over or of another shape.
+        """
+        own = {key: value.detach().float() for key, value in state.items()}
         try:
             first = own["graph.convs.0.convs.<point___to___point>.lin_src.weight"]
             read = own["nnet.layers.0.weight"]
-            inner = own["band_encoder.out_proj.weight"].shape[1] if _banded(own) else 0
+            banded = "band_encoder.out_proj.weight" in own
             numbered = (re.match(r"band_encoder\.transformer\.layers\.(\d+)\.", key) for key in own)
             net = cls(
                 degrees=round(read.shape[1] ** 0.5),
                 width=len(own["graph_proj.weight"]),
                 hidden=len(read),
+                dropout=dropout,
                 text=first.shape[1] - SHAPE["point"],
                 nodes=len(first),
                 pooled=len(own["osm_aggr_mlp.point.weight"]),
-                inner=inner,
+                inner=own["band_encoder.out_proj.weight"].shape[1] if banded else 0,
                 heads=heads,
                 layers=1 + max((int(found[1]) for found in numbered if found), default=1),
-                compat=True,
+                compat=compat,
             )
             net.load_state_dict(own)
         except (KeyError, RuntimeError) as error:
@@ -272,10 +291,6 @@ class PlaceGraphNet(nn.Module):
                 remedy="give the state dict of one of the authors' checkpoints",
             ) from error
         return net.eval()
-
-
-def _banded(tensors: Mapping[str, Tensor]) -> bool:
-    return any(key.startswith("band_encoder.") for key in tensors)
 
 
 def embed_seen(

@@ -1,4 +1,4 @@
-"""OSMGraphCLIP against what the authors' own code gave on a cut of Helsinki (see make_golden.py)."""
+"""OSMGraphCLIP against what the authors' code gave on a cut of Helsinki (make_golden.py)."""
 
 from pathlib import Path
 
