@@ -457,6 +457,13 @@ class ThingTable:
             tuple(notes),
         )
 
+    def counts(self, lonlat: NDArray[np.float64], half_m: float) -> NDArray[np.int64]:
+        """How many things meet the box around each place (n,)."""
+        lonlat = np.asarray(lonlat, np.float64).reshape(-1, 2)
+        reach = _reach_deg(lonlat, half_m)
+        place, _ = _near(self._tree, lonlat, reach, "intersects")  # type: ignore[attr-defined]
+        return np.bincount(place, minlength=len(lonlat))
+
     # ------------------------------------------------------------------------------- graphs
 
     def graphs(

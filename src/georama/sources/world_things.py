@@ -22,6 +22,8 @@ from georama.sources.packaged import Network, rail_graph, road_graph, settlement
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
+    from georama.sources.place_graphs import ThingTable
+
 ISLAND_KM2 = 5_000.0
 _KM2_A_DEGREE2 = 111.195**2
 # Population from which OpenStreetMap's mappers speak of a city, a town, a village.
@@ -58,6 +60,34 @@ def world_things() -> GeoDataFrame:
     }
     geometry = np.concatenate([shapes for shapes, _, _ in parts])
     return gpd.GeoDataFrame(pd.DataFrame(columns), geometry=geometry, crs=WGS84)
+
+
+def places_with_things(
+    things: ThingTable, count: int, *, half_m: float, least: int = 3, seed: int = 0
+) -> NDArray[np.float64]:
+    """Places on land around which something is known, spread evenly over the sphere.
+
+    Args:
+        things: What there is.
+        count: Of the places.
+        half_m: Half the width of the boxes that are looked into.
+        least: Things in the box at the least.
+        seed: Of the places.
+
+    Returns:
+        Degrees (count, 2), in bands of longitude, so that neighbours follow each other.
+    """
+    generator = np.random.default_rng(seed)
+    found, have = [], 0
+    while have < count:
+        sphere = generator.uniform(-1, 1, (50_000, 2))
+        lonlat = np.stack([180 * sphere[:, 0], np.degrees(np.arcsin(sphere[:, 1]))], axis=1)
+        lonlat = lonlat[natural_earth.is_land(lonlat)]
+        lonlat = lonlat[things.counts(lonlat, half_m) >= least]
+        found.append(lonlat)
+        have += len(lonlat)
+    some = np.concatenate(found)[:count]
+    return some[np.lexsort((some[:, 1], some[:, 0] // 6))]
 
 
 def _lines(network: Network) -> NDArray[Any]:
