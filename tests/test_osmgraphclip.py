@@ -1,5 +1,7 @@
 """OSMGraphCLIP: learns from graphs and bands, takes either, and reads back what it wrote."""
 
+from typing import Any
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -10,7 +12,14 @@ from georama.recipes.osmgraphclip import OSMGraphCLIP
 from georama.sources.place_graphs import ThingTable, hashed_ngrams
 from georama.verbs.embed import find_encoder
 
-SMALL = {"width": 16, "hidden": 32, "nodes": 8, "pooled": 16, "inner": 16, "layers": 1}
+SMALL: dict[str, Any] = {
+    "width": 16,
+    "hidden": 32,
+    "nodes": 8,
+    "pooled": 16,
+    "inner": 16,
+    "layers": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +101,7 @@ def test_a_killed_training_goes_on(made_towns, tmp_path):
         if line.startswith("step 4 "):
             raise Killed
 
-    settings = {"steps": 6, "batch": 16, "every": 2}
+    settings: dict[str, Any] = {"steps": 6, "batch": 16, "every": 2}
     whole = recipe.fit(lonlat, graphs, bands, **settings)
     folder = tmp_path / "run"
     with pytest.raises(Killed):

@@ -1,6 +1,7 @@
 """Weights and places that any machine makes alike, so that a golden file need not hold them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import geopandas as gpd
@@ -81,7 +82,7 @@ def osmgraphclip(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     return tensors
 
 
-def embed(texts: list[str]) -> np.ndarray:
+def embed(texts: Sequence[str]) -> np.ndarray:
     """A narrow embedding of labels."""
     return hashed_ngrams(texts, TEXT)
 

@@ -129,7 +129,7 @@ def label_of(tags: Mapping[str, str]) -> str:
         key if value.lower() in ("true", "yes", "1") else f"{key}:{value}"
         for key, value in kept.items()
     ]
-    return " ".join(parts) or "unknown:unknown"
+    return " ".join(parts).replace(";", " ") or "unknown:unknown"
 
 
 def description_of(tags: Mapping[str, str]) -> str:
