@@ -85,6 +85,8 @@ def test_an_embedding_does_not_depend_on_its_batch(made_towns, trained):
 def test_what_is_saved_is_read_again(made_towns, trained, tmp_path):
     lonlat, graphs, bands = made_towns
     again = OSMGraphCLIP.load(trained.save(tmp_path / "model"))
+    sizes = ("degrees", "convention", "compat", "seed", *SMALL)
+    assert all(getattr(again, name) == getattr(trained, name) for name in sizes)
     np.testing.assert_array_equal(again(lonlat), trained(lonlat))
     np.testing.assert_array_equal(again.see(graphs, bands), trained.see(graphs, bands))
     np.testing.assert_array_equal(find_encoder(str(tmp_path / "model"))(lonlat), trained(lonlat))
@@ -109,6 +111,34 @@ def test_a_killed_training_goes_on(made_towns, tmp_path):
     rest = recipe.fit(lonlat, graphs, bands, folder=folder, **settings)
     for key, value in whole.tensors.items():
         np.testing.assert_allclose(rest.tensors[key], value, atol=1e-6, err_msg=key)
+
+
+def test_the_loss_is_the_symmetric_one_where_no_place_repeats():
+    import torch
+
+    from georama.objectives.contrastive import (
+        multi_positive_cross_entropy,
+        symmetric_cross_entropy,
+    )
+
+    torch.manual_seed(0)
+    a, b = torch.randn(6, 4), torch.randn(6, 4)
+    own = torch.eye(6, dtype=torch.bool)
+    usual = symmetric_cross_entropy(a, b, 10.0)
+    assert torch.allclose(multi_positive_cross_entropy(a, b, 10.0, own), usual)
+    # two copies of a place are both right, whichever is met
+    twice = torch.cat([own, own], 1).repeat(2, 1)
+    doubled = multi_positive_cross_entropy(a.repeat(2, 1), b.repeat(2, 1), 10.0, twice)
+    assert torch.allclose(doubled, usual + np.log(2))
+
+
+def test_graphs_alone_train_too(made_towns):
+    lonlat, graphs, _ = made_towns
+    model = OSMGraphCLIP(degrees=4, compat=True, **SMALL).fit(lonlat, graphs, steps=3, batch=16)
+    assert not any(key.startswith("band_encoder") for key in model.tensors)
+    assert np.isfinite(model.see(graphs)).all()
+    with pytest.raises(DataError, match="without bands"):
+        model.see(bands=made_towns[2])
 
 
 def test_mistakes_are_told(made_towns, trained):

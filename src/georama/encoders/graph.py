@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
-from torch_geometric.nn import GATConv, HeteroConv, Set2Set
+from torch_geometric.nn import GATConv, HeteroConv, MessagePassing, Set2Set
 
 from georama.encoders.siren import SirenNet
 from georama.errors import DataError
@@ -75,7 +75,7 @@ class HeteroGAT(nn.Module):
     def __init__(self, text: int, width: int) -> None:
         super().__init__()
         reads = {name: text + SHAPE[name] for name in TYPES}
-        relations = {
+        relations: dict[tuple[str, str, str], MessagePassing] = {
             (a, "to", b): GATConv((reads[a], reads[b]), width, add_self_loops=False)
             for a, b in RELATIONS
         }

@@ -278,12 +278,15 @@ class OSMGraphCLIP:
                 for key in opened.keys()  # noqa: SIM118
             }
             told = opened.metadata() or {}
+        banded = "band_encoder.out_proj.weight" in tensors
         return cls(
             degrees=location.degrees,
             width=location.width,
             hidden=len(location.weights[0]),
             nodes=tensors["osm_aggr_mlp.point.weight"].shape[1] // 2,
             pooled=len(tensors["osm_aggr_mlp.point.weight"]),
+            inner=len(tensors["band_encoder.out_proj.weight"].T) if banded else 0,
+            layers=sum(key.endswith("norm1.weight") for key in tensors) or 2,
             heads=int(told.get("heads", 4)),
             convention=location.convention,
             compat=told.get("compat") == "True",

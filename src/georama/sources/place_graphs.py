@@ -209,7 +209,7 @@ class PlaceGraphs:
     @property
     def present(self) -> NDArray[np.bool_]:
         """Whether anything is known of each place (n,)."""
-        return self.counts.any(axis=1)
+        return self.counts.sum(axis=1) > 0
 
     def take(self, rows: NDArray[Any] | slice) -> PlaceGraphs:
         """The places at these positions."""
@@ -388,7 +388,9 @@ class ThingTable:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_tree", shapely.STRtree(self.geometry))
-        object.__setattr__(self, "_centres", shapely.STRtree(shapely.points(self.centre)))
+        object.__setattr__(
+            self, "_centres", shapely.STRtree(np.asarray(shapely.points(self.centre)))
+        )
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -705,7 +707,8 @@ class _Band:
         own = classes >= 0
         key = group[own] * width + classes[own]
         given = None if weights is None else weights[own]
-        return np.bincount(key, given, minlength=groups * width).reshape(groups, width)
+        sums = np.bincount(key, given, minlength=groups * width)
+        return sums.reshape(groups, width).astype(np.float64)
 
     def _land(self, group: NDArray[np.int64], groups: int) -> NDArray[np.float64]:
         total = np.bincount(group, self.area_m2, minlength=groups)[:, None]
@@ -989,7 +992,9 @@ def build_store(
     return joined(graphs), joined(bands)
 
 
-def _build_part(asked: tuple[Path, NDArray[np.float64], float, tuple[float, ...], int]) -> None:
+def _build_part(
+    asked: tuple[Path, NDArray[np.float64], float, tuple[float, ...], int | None],
+) -> None:
     file, lonlat, half_m, radii_m, most = asked
     graphs = _SHARED["things"].graphs(lonlat, half_m, most=most)
     bands = _SHARED["things"].bands(lonlat, radii_m)
