@@ -5,8 +5,9 @@
 THINGS.geojson has properties key, value and tags (tests/data/helsinki_things.geojson, or a larger
 cut). FOLDER is the package `osmgraphclip` of its authors. Labels are embedded by their spelling on
 both sides, outside the time that is taken, since a language model would hide the rest. The authors
-get their things already cut to each box, and one column a key; ours finds them itself. Their edge
-features, which their model does not read, are theirs alone.
+get their things already cut to each box, and one column a key, and make their labels for each box;
+ours finds the things itself, out of a table that was read once. Edge features, which their model
+does not read, are made by theirs alone.
 """
 
 from __future__ import annotations

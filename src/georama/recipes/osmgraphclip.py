@@ -44,8 +44,8 @@ CARD = Card(
     "Sectors are true compass directions, points inside polygons are fixed, a missing type has no "
     "weight, what bands measure is read through a logarithm, places are the same where their "
     "coordinates are before the jitter, graphs and bands are hidden now and then in training, and "
-    "the rate follows a warm-up and a cosine; compat=True has the authors' way of each, the "
-    "schedule excepted.",
+    "the rate follows a warm-up and a cosine; compat=True has the authors' way of each but "
+    "the schedule. A box without anything has no nodes, where the authors put three of zeros.",
     licence="MIT",
     known_limits=(
         "The location side is smooth: at 10 degrees of harmonics it tells regions, not towns.",
