@@ -55,7 +55,7 @@ def main() -> None:
         spots = centres_of(labels.places)
         y = labels.values[:, 0]
         seen = model.see(things.graphs(spots, HALF_M, most=64), things.bands(spots))
-        known = np.isfinite(seen).all(axis=1)
+        known = ~np.isnan(seen[:, 0])  # a row is known or NaN as a whole
         # absent is told by a column of its own, and reads as the mean elsewhere
         seen = np.column_stack([np.where(known[:, None], seen, np.nanmean(seen, axis=0)), known])
         base, location = world(spots), model(spots)

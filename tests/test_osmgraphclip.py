@@ -153,3 +153,20 @@ def test_mistakes_are_told(made_towns, trained):
     wide = ThingTable.read(table.set_crs(4326)).graphs(np.zeros((1, 2)))
     with pytest.raises(DataError, match="16 wide are wanted"):
         trained.see(wide)
+
+
+def test_the_packaged_weights_tell_a_railway_from_a_coast():
+    model = OSMGraphCLIP.load()
+    assert find_encoder("osmgraphclip").width == model.width == 128
+    lonlat = np.array([[25.0, 60.2], [-180.0, 10.0], [180.0, 10.0]])
+    np.testing.assert_allclose(*model(lonlat)[1:], atol=1e-4)
+    rows = [
+        (shapely.LineString([(9.95, 50), (10.05, 50.01)]), "railway", "rail"),
+        (shapely.LineString([(19.95, 50), (20.05, 50.01)]), "natural", "coastline"),
+    ]
+    shapes, keys, values = zip(*rows, strict=True)
+    table = gpd.GeoDataFrame({"key": keys, "value": values}, geometry=list(shapes), crs=4326)
+    things = ThingTable.read(table, lambda texts: hashed_ngrams(texts, 64))
+    places = np.array([[10.0, 50.0], [20.0, 50.0]])
+    rail, coast = model.see(things.graphs(places, 10_000.0), things.bands(places))
+    assert rail @ coast / np.linalg.norm(rail) / np.linalg.norm(coast) < 0.9
