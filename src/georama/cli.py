@@ -77,7 +77,7 @@ Sea = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
 Model = Annotated[
-    str, typer.Option(help="world, geoclip, satclip, lonlat, wrap, sh10 or a model folder.")
+    str, typer.Option(help="world, geoclip, satclip, osmgraphclip, sh10, wrap or a model folder.")
 ]
 Weights = Annotated[Path | None, typer.Option(help="A checkpoint file of that model.")]
 Lon = Annotated[str | None, typer.Option(help="Column of the longitude or easting.")]

@@ -1,11 +1,24 @@
 """Weights and places that any machine makes alike, so that a golden file need not hold them."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
+import pandas as pd
+import shapely
 import torch
 
+from georama.sources.place_graphs import LABELLED, ThingTable, hashed_ngrams
+
 SIZES = (64, 64, 8)
+TEXT, SEED = 32, 5
+HELSINKI = np.array([[24.9412, 60.1701], [24.944, 60.1715]])
+HALF_M = (50_000.0, 60.0)
+"""The first place has all things of the fixture in its box, the second no polygon."""
+RADII_M = (300.0, 1000.0, 2000.0)
 
 
 def numbers(count: int, seed: int) -> np.ndarray:
@@ -95,3 +108,40 @@ def lightning(degrees: int, sizes: tuple[int, ...]) -> dict[str, Any]:
         "hparams_name": "kwargs",
         "hyper_parameters": settings,
     }
+
+
+def osmgraphclip(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Tensors of these names and shapes, in the order of the names."""
+    tensors = {}
+    for i, (key, shape) in enumerate(sorted(shapes.items())):
+        if not shape:  # the logarithm of the inverse temperature
+            tensors[key] = np.array(2.66)
+            continue
+        first = key.startswith("nnet.layers.0")
+        bound = 1 / shape[-1] if first else (3 / shape[-1]) ** 0.5
+        tensors[key] = bound * numbers(int(np.prod(shape)), 300 + i).reshape(shape)
+    return tensors
+
+
+def embed(texts: Sequence[str]) -> np.ndarray:
+    """A narrow embedding of labels."""
+    return hashed_ngrams(texts, TEXT)
+
+
+def helsinki(**asked: object) -> tuple[ThingTable, gpd.GeoDataFrame]:
+    """The fixture, as we read it and with one column a key as the authors do."""
+    table = gpd.read_file(Path(__file__).parents[1] / "data/helsinki_things.geojson")
+    table["tags"] = [json.loads(t) if isinstance(t, str) else t for t in table["tags"]]
+    columns = pd.DataFrame(list(table["tags"]))
+    columns = columns[[key for key in LABELLED if key in columns]]
+    wide = gpd.GeoDataFrame(columns, geometry=table.geometry, crs=4326)
+    settings: dict = {"compat": True, "seed": SEED} | asked
+    return ThingTable.read(table, embed, **settings), wide
+
+
+def members(things: ThingTable, place: np.ndarray, half_m: float) -> np.ndarray:
+    """Things that meet a box, by a test of its own."""
+    up = np.degrees(half_m / 6371008.8)
+    wide = up / np.cos(np.radians(abs(place[1]) + up))
+    box = shapely.box(place[0] - wide, place[1] - up, place[0] + wide, place[1] + up)
+    return np.flatnonzero(shapely.intersects(things.geometry, box))

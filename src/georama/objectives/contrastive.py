@@ -21,3 +21,29 @@ def symmetric_cross_entropy(a: Tensor, b: Tensor, scale: Tensor | float) -> Tens
     cosines = scale * F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
     own = torch.arange(len(a), device=a.device)
     return 0.5 * (F.cross_entropy(cosines, own) + F.cross_entropy(cosines.T, own))
+
+
+def multi_positive_cross_entropy(
+    a: Tensor, b: Tensor, scale: Tensor | float, positive: Tensor
+) -> Tensor:
+    """Symmetric cross-entropy where a row may belong to several, as in OSMGraphCLIP.
+
+    Args:
+        a: First view (n, d). Normalised here.
+        b: Second view (n, d).
+        scale: Inverse temperature that multiplies the cosines.
+        positive: Which rows of `a` belong to which rows of `b`, bool (n, n), with a true diagonal;
+            with nothing else true the loss is `symmetric_cross_entropy`.
+
+    Returns:
+        Mean over both directions of the mean log-probability, negated, that a row gives to those
+        that belong to it; a scalar.
+    """
+    cosines = scale * F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+    belongs = positive.to(cosines.dtype)
+
+    def one_way(logits: Tensor, own: Tensor) -> Tensor:
+        told = (F.log_softmax(logits, dim=1) * own).sum(1) / own.sum(1)
+        return -told.mean()
+
+    return 0.5 * (one_way(cosines, belongs) + one_way(cosines.T, belongs.T))

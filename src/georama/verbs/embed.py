@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 CLOSED_FORMS = ("lonlat", "wrap", "sh10", "sh20", "sh40")
 ROWS = 65_536
-MODELS = ("world", "geoclip", "satclip", *CLOSED_FORMS)
+MODELS = ("world", "geoclip", "satclip", "osmgraphclip", *CLOSED_FORMS)
 
 
 def find_encoder(model: str = "world", weights: str | Path | None = None) -> LocationEncoder:
     """The location encoder of a name.
 
     Args:
-        model: `world` (weights of our own), `geoclip`, `satclip`, a closed form (`lonlat`, `wrap`,
-            or `sh` and a number of degrees), or the path of a model folder or checkpoint file.
+        model: `world` or `osmgraphclip` (weights of our own), `geoclip`, `satclip`, a closed form
+            (`lonlat`, `wrap`, or `sh` and a number of degrees), or the path of a model folder or
+            checkpoint file.
         weights: A checkpoint file, or a model folder, to use instead of what the name finds.
 
     Raises:
@@ -60,6 +61,10 @@ def find_encoder(model: str = "world", weights: str | Path | None = None) -> Loc
         from georama.recipes.geoclip import GeoCLIP
 
         return GeoCLIP.load(weights)
+    if name == "osmgraphclip" and weights is None:
+        from georama.recipes.osmgraphclip import OSMGraphCLIP
+
+        return OSMGraphCLIP.load()
     if name == "world" and weights is None:
         from georama.recipes.world import World
 
