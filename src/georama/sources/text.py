@@ -168,10 +168,10 @@ def installed(reader: str) -> bool:
 def _texts(places: GeoDataFrame, column: str) -> list[str]:
     """The texts, "" where there is none."""
     given = places[own_column(places, column)]
-    blank = blank(given)
+    empty = blank(given)
     return [
         "" if no else " ".join(str(text).split())
-        for text, no in zip(given.tolist(), blank, strict=True)
+        for text, no in zip(given.tolist(), empty, strict=True)
     ]
 
 
