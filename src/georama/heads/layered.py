@@ -121,20 +121,18 @@ def fit_layers(
         "ladder": ladder,
         "kept": list(kept),
         "left_out": [name for name in layers if name not in kept],
-        "coverage": {
-            " + ".join(present) or "position": one.coverage["blocks"]
+        "heads": [
+            {"present": list(present), "score": score(one), "coverage": one.coverage["blocks"]}
             for present, one in heads.items()
-        },
+        ],
     }
     if kept:
         story["gain"] = gain(fitted(()), main).to_json()
     predictor = replace(main.predictor, fewer=fewer)
     if len(layers) > 1:
-        served = [one for one in (main.predictor, *fewer)]
-
         def as_served(present: tuple[str, ...]) -> float:
             there = [name for name in present if name in kept]
-            return score(fitted(served[predictor.serving(there)].layers))
+            return score(fitted(predictor.heads[predictor.serving(there)].layers))
 
         def refitted(present: tuple[str, ...]) -> float:
             # Fits that the curve alone would need are bounded: all subsets of three layers.
