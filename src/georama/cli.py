@@ -475,8 +475,11 @@ def search(
 
 def _note(notes: list[str]) -> None:
     """Tell on standard error what was dropped, guessed or fallen back to."""
+    from georama.progress import told
+
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        if note not in told:
+            print(f"note: {note}", file=sys.stderr)
 
 
 def _box(text: str | None) -> tuple[float, float, float, float] | None:

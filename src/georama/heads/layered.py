@@ -81,7 +81,8 @@ def fit_layers(
     def fitted(present: Sequence[str]) -> Fitted:
         present = tuple(name for name in layers if name in present)
         if present not in known:
-            known[present] = conclude(with_layers(tried, present))
+            best = known[()].predictor.chosen
+            known[present] = conclude(with_layers(tried, present, best))
         return known[present]
 
     group = blocks(inputs.lonlat, block_edge(inputs.lonlat))

@@ -452,8 +452,14 @@ def prepare(
     )  # fmt: skip
 
 
-def with_layers(tried: Trial, layers: Sequence[str]) -> Trial:
-    """The same trial with these layers beside position, for which only new learners are tried."""
+def with_layers(tried: Trial, layers: Sequence[str], best: str = "georama") -> Trial:
+    """The same trial with these layers beside position, for which only new learners are tried.
+
+    Args:
+        tried: On position alone.
+        layers: Names of the layers.
+        best: What was chosen there: a baseline that won joins the blend, so that layers add to it.
+    """
     joining = Joining.fit(tried.inputs, layers)
     inputs = joining(tried.inputs)
     target = tried.columns.encode(tried.values)
@@ -463,8 +469,14 @@ def with_layers(tried: Trial, layers: Sequence[str]) -> Trial:
         tried.held, _hold_out(learners, None, inputs, target, tried.jobs, None), strict=True
     ):
         held.append(replace(one, predicted={**one.predicted, **fresh.predicted}))
+    won = [one for one in tried.others if one.name == best]
     return replace(
-        tried, inputs=inputs, learners=[*tried.learners, *learners], held=held, joining=joining
+        tried,
+        inputs=inputs,
+        learners=[*tried.learners, *won, *learners],
+        others=[one for one in tried.others if one.name != best],
+        held=held,
+        joining=joining,
     )
 
 

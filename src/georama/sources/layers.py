@@ -197,6 +197,11 @@ class Layer:
         }
 
 
+def named_notes(layer: Layer, view: View) -> list[str]:
+    """The notes of a view, each with the name of its layer."""
+    return [n if layer.name in n or "column " in n else f"{layer.name}: {n}" for n in view.notes]
+
+
 def absent(layer: Layer, number: int, note: str) -> View:
     """The view of a layer that says nothing of any of so many places."""
     values = np.full((number, len(layer.columns)), np.nan, np.float32)

