@@ -34,7 +34,7 @@ def test_numbers_stay_categories_part_and_dates_go_round():
     assert said["sold (cosine of the day)"][0] == pytest.approx(1, abs=1e-6)
     assert said["sold (cosine of the day)"][1] == pytest.approx(-1, abs=1e-3)
     assert np.isnan(said["sold (year)"][2])
-    np.testing.assert_array_equal(said["comma"], np.float32([1.5, 2.5, np.nan]))
+    np.testing.assert_array_equal(said["comma"], np.array([1.5, 2.5, np.nan], np.float32))
     assert view.present.all()
 
 
@@ -63,7 +63,7 @@ def test_rare_categories_share_a_column():
 def test_a_table_that_lacks_some_columns_knows_the_others():
     settled = Attributes(("a", "b")).settle(table(a=[1.0, 2.0], b=[3.0, 4.0]))
     view = settled.observe(table(b=[5.0, 6.0]))
-    np.testing.assert_array_equal(view.values, np.float32([[np.nan, 5], [np.nan, 6]]))
+    np.testing.assert_array_equal(view.values, np.array([[np.nan, 5], [np.nan, 6]], np.float32))
     assert "lacks a" in view.notes[0]
     with pytest.raises(DataError, match="it has rooms"):
         settled.observe(table(rooms=[1, 2]))
@@ -71,9 +71,9 @@ def test_a_table_that_lacks_some_columns_knows_the_others():
 
 def test_what_cannot_be_used_is_told():
     places = table(rooms=[1, 2], empty=["", None])
-    with pytest.raises(DataError, match="“room”.*it has rooms"):
+    with pytest.raises(DataError, match=r"“room”.*it has rooms"):
         Attributes(("room",)).observe(places)
-    with pytest.raises(DataError, match="“empty”.*is empty in all 2 rows"):
+    with pytest.raises(DataError, match=r"“empty”.*is empty in all 2 rows"):
         Attributes(("empty",)).observe(places)
     with pytest.raises(UsageError, match="names a twice"):
         Attributes(("a", "a"))

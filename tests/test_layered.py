@@ -181,7 +181,9 @@ def test_losses_add_up_to_the_scores():
             "accuracy",
         ),
     ):
-        said = np.clip(columns.encode(values) + 0.3 * generator.normal(size=(50, columns.width)), 0, 9)
+        said = np.clip(
+            columns.encode(values) + 0.3 * generator.normal(size=(50, columns.width)), 0, 9
+        )
         loss, weight = losses(columns, values, said)
         ratio = loss.sum() / weight.sum()
         told = scores(columns, values, said)[metric]

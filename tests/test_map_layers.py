@@ -1,4 +1,4 @@
-"""Layers in the main job: kept where they help, absent in cells, found again by predict and embed."""
+"""Layers in the main job: kept where they help, absent in cells, found again later."""
 
 import json
 from pathlib import Path
@@ -156,11 +156,11 @@ def test_embed_appends_layers_with_their_names_and_presence(folder, tmp_path):
     import pyarrow.parquet as pq
 
     out = tmp_path / "embedded.parquet"
-    table = embed(
-        folder / "places.csv", out, "lonlat", sources=["columns:rooms,climate", Height()]
-    )
-    rows = np.stack(table["embedding"])
-    about = json.loads(pq.ParquetFile(out).metadata.metadata[b"georama"])["provenance"]["parameters"]
+    table = embed(folder / "places.csv", out, "lonlat", sources=["columns:rooms,climate", Height()])
+    rows = np.stack(list(table["embedding"]))
+    about = json.loads(pq.ParquetFile(out).metadata.metadata[b"georama"])["provenance"][
+        "parameters"
+    ]
     names = about["columns"]
     assert rows.shape[1] == len(names)
     assert names[:2] == ["lonlat 0", "lonlat 1"]

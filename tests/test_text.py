@@ -57,7 +57,7 @@ def test_spelling_alone_says_so_with_the_line_that_brings_meaning():
 
 
 def test_what_cannot_be_read_is_told(monkeypatch):
-    with pytest.raises(DataError, match="“words”.*it has text"):
+    with pytest.raises(DataError, match=r"“words”.*it has text"):
         Text("words").settle(table())
     with pytest.raises(DataError, match="is empty in all 2 rows"):
         Text("text").settle(table(["", None]))

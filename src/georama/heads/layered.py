@@ -2,11 +2,12 @@
 
 A place where a layer is absent is answered by a head that was fitted without it, with weights,
 intervals and limits of its own. One head for all, trained on copies of the places with layers
-hidden, is the weaker way. On the house prices of Sacramento with four columns, on blocks (R²): where
-the columns were there, trees of their own reached .59 and trees for all .48 (ridge: .62 and .54);
-where they were hidden, .24 and .25 (.17 and .18). What copies spare when a layer is missing is what
-a head of its own spares too, and their price is paid where it is not missing; intervals that were
-measured with a layer would be too narrow without it besides.
+hidden, is the weaker way. On the house prices of Sacramento with four columns, on blocks (R²):
+where the columns were there, trees of their own reached .59 and trees for all .48 (ridge: .62 and
+.54); where they were hidden, .24 and .25 (.17 and .18). What copies spare when a layer is missing
+is what a head of its own spares too, and their price is paid where it is not missing; intervals
+that were measured with a layer would be too narrow without it besides.
+
 Heads are few (`MOST_HEADS`), since what reads position alone is tried once for all of them.
 Beyond three layers the heads are those of the ladder and those that lack one layer; a place is then
 answered by the one that has the most of its layers and no other.
@@ -134,6 +135,7 @@ def fit_layers(
         story["gain"] = gain(fitted(()), main).to_json()
     predictor = replace(main.predictor, fewer=fewer)
     if len(layers) > 1:
+
         def as_served(present: tuple[str, ...]) -> float:
             there = [name for name in present if name in kept]
             return score(fitted(predictor.heads[predictor.serving(there)].layers))

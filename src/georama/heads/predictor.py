@@ -5,8 +5,8 @@ The route: several learners (`heads.learners`, `heads.kriging`) are fitted under
 predictions give, by distance to training and doubt, the weights of a blend (`heads.blend`), the
 quantiles of its errors (`trust.conformal`) and the limit of applicability (`trust.applicability`).
 
-Where layers join (`heads.layered`), a predictor holds further heads for fewer layers, and each place
-is answered by the head for the layers that are there.
+Where layers join (`heads.layered`), a predictor holds further heads for fewer layers, and each
+place is answered by the head for the layers that are there.
 """
 
 from __future__ import annotations
@@ -156,7 +156,10 @@ class Predictor:
             **{f"blend.{k}": v for k, v in vars(self.blend).items() if k != "names"},
             **{f"conformal.{k}": v for k, v in vars(self.conformal).items()},
             **{f"applicability.{k}": v for k, v in self.applicability.arrays().items()},
-            **{f"joining.{k}": v for k, v in (self.joining.arrays() if self.joining else {}).items()},
+            **{
+                f"joining.{k}": v
+                for k, v in (self.joining.arrays() if self.joining else {}).items()
+            },
         }
         learners = [*self.parts, *([self.difficulty] if self.difficulty else [])]
         for k, learner in enumerate(learners):
@@ -411,9 +414,7 @@ def fit(
         seed: Of partitions and learners.
         folds: Of each partition.
     """
-    tried = prepare(
-        inputs, values, columns, encoder=encoder, level=level, seed=seed, folds=folds
-    )
+    tried = prepare(inputs, values, columns, encoder=encoder, level=level, seed=seed, folds=folds)
     return conclude(tried)
 
 

@@ -501,14 +501,15 @@ def _layer_section(scores: Mapping[str, Any]) -> str:
             f'<tr><td class="name">{escape(name)}</td><td>{_shown("score", step.get("score"))}</td>'
             f'<td>{gain}</td><td>{said}</td><td class="words">{fate}</td></tr>'
         )
-    parts = [
+    text = (
         "<h2>What the layers brought</h2>"
         '<p class="note">On unseen blocks, each step beside what was kept before it. The interval '
         "holds the gain in 95 % of the draws of whole blocks; a layer is kept where it lies above "
         "zero. The choice was made on the same blocks, which flatters the last score a little.</p>"
         f'<div class="wide"><table><thead><tr><th>layers</th><th>{metric}</th><th>gain</th>'
-        f'<th>95 % of it</th><th class="words"></th></tr></thead><tbody>{body}</tbody></table></div>'
-    ]
+        '<th>95 % of it</th><th class="words"></th></tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
     curve = story.get("robustness") or {}
     if curve.get("rows"):
         body = "".join(
@@ -517,14 +518,14 @@ def _layer_section(scores: Mapping[str, Any]) -> str:
             f"<td>{_shown('score', row['refitted'])}</td></tr>"
             for row in curve["rows"]
         )
-        parts.append(
+        text += (
             "<h3>When layers are missing</h3>"
             '<p class="note">The model where only these layers are present, beside one refitted '
             "for exactly these. The first row is position alone.</p>"
             f'<div class="wide"><table><thead><tr><th>present</th><th>{metric}</th>'
             f"<th>refitted</th></tr></thead><tbody>{body}</tbody></table></div>"
         )
-    return "".join(parts)
+    return text
 
 
 def _chart_section(

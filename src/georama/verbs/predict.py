@@ -139,7 +139,9 @@ def _layers_of(
     return layers, notes
 
 
-def _changed(layers: Sequence[Layer], made: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
+def _changed(
+    layers: Sequence[Layer], made: Mapping[str, Any], card: Mapping[str, Any]
+) -> list[str]:
     """Tell of files that are not those that the model was made with."""
     before = set(card.get("provenance", {}).get("inputs", {}).values())
     return [
