@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from georama.encoders.location import LocationEncoder, closed_form, encode_places
 from georama.errors import DataError, UsageError
 from georama.progress import progress
-from georama.sources.layers import Layer, named_notes, open_layers
+from georama.sources.own_layers import Layer, named_notes, open_layers
 from georama.wording import nearest
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def embed(
         lat: Column of the latitude.
         crs: CRS of the coordinates where the file names none.
         layer: Layer of a file that holds several.
-        sources: Layers of your own (`--with`), see `sources.layers`: their numbers follow those of
+        sources: Layers of your own (`--with`), see `sources.own_layers`: their numbers follow those of
             the encoder, NaN where a layer is absent, and a column `present_NAME` tells where it is
             there. What each number says stands in the file's metadata (`columns`).
 

@@ -25,7 +25,7 @@ from georama.heads.learners import Inputs
 from georama.heads.predictor import Fitted, Predictor, fit
 from georama.places import lonlat as centres_of
 from georama.progress import progress, tell
-from georama.sources.layers import (
+from georama.sources.own_layers import (
     Layer,
     label_in_disguise,
     named_notes,
@@ -131,7 +131,7 @@ def map(
         split: Column of your own split; its smaller part, or "test", is audited for leakage.
         check: Places with the truth in the same column, against which the map is checked.
         sea: Whether to map the sea too; by default only when labelled places lie in it.
-        sources: Layers of your own that join position (`--with`), see `sources.layers`; they are
+        sources: Layers of your own that join position (`--with`), see `sources.own_layers`; they are
             used where they are present, and only those that certainly help.
         keep_layers: Use layers that gain nothing too.
         level: Share of truths that the intervals are to hold.

@@ -11,7 +11,7 @@ import numpy as np
 from georama.errors import GeoramaError, UsageError
 from georama.heads.predictor import Predictor
 from georama.progress import tell
-from georama.sources.layers import Layer, matching, reopen, table_columns
+from georama.sources.own_layers import Layer, matching, reopen, table_columns
 from georama.verbs.embed import find_encoder
 from georama.verbs.map import (
     Box,

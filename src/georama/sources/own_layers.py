@@ -14,7 +14,7 @@ places of a table: in the cells of a map they are absent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -69,7 +69,11 @@ def open_source(spec: str, beside: Path | None = None) -> Source:
                 raise UsageError("photos: wants the name of a column", remedy="photos:image")
             return Photos(beside or Path(), rest.strip())
         case "stac":
-            return _of_station("stac", "open_stac", spec)
+            if not rest.strip():
+                raise UsageError(
+                    "stac: wants the address of a catalogue", remedy="write stac:catalog.json"
+                )
+            return Catalogue(rest.strip(), _of_station("stac", "find_rasters"))
     path = Path(spec)
     lower = spec.rstrip("/").lower()
     known = lower.endswith((*VECTORS, *RASTERS))
@@ -84,9 +88,9 @@ def open_source(spec: str, beside: Path | None = None) -> Source:
     if path.is_dir() and not lower.endswith(".zarr"):
         return _folder(path)
     if lower.endswith(VECTORS):
-        return _of_station("osm", "OSM", path)
+        return _of_station("osm", "OSM")(path)
     if lower.endswith(RASTERS):
-        return _of_station("windows", "Rasters", [path])
+        return _of_station("windows", "Rasters")([path])
     raise UsageError(
         f"--with {spec}: files that end in {path.suffix or 'nothing'} are not understood as layers",
         remedy=f"give {UNDERSTOOD}",
@@ -100,16 +104,17 @@ def _folder(path: Path) -> Source:
     if photos and len(rasters) <= photos:
         return Photos(path)
     if rasters:
-        return _of_station("windows", "Rasters", rasters)
+        return _of_station("windows", "Rasters")(rasters)
     raise DataError(
         f"the folder {path} should hold photographs or rasters, it has neither",
         remedy=f"give {UNDERSTOOD}",
     )
 
 
-def _of_station(module: str, name: str, given: Any) -> Source:
+def _of_station(module: str, name: str) -> Any:
+    """A reader that is imported when it is first asked for."""
     try:
-        return getattr(import_module(f"georama.sources.{module}"), name)(given)
+        return getattr(import_module(f"georama.sources.{module}"), name)
     except ModuleNotFoundError as error:
         missing = error.name or module
         if missing.startswith("georama"):
@@ -118,9 +123,45 @@ def _of_station(module: str, name: str, given: Any) -> Source:
                 remedy="leave the layer out",
             ) from None
         raise UsageError(
-            f"{quoted(str(given))} needs the package {missing}, which is not installed",
+            f"a layer needs the package {missing}, which is not installed",
             remedy=f"pip install {missing}",
         ) from None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The rasters of a STAC catalogue around places, looked up anew for other places.
+
+    Attributes:
+        address: Of the catalogue or its API.
+        find: Gives the rasters around places, one for each asset.
+    """
+
+    address: str
+    find: Callable[..., Sequence[Source]]
+
+    kind = "raster"
+
+    @property
+    def name(self) -> str:
+        """How the layer is called in tables and files."""
+        return "stac"
+
+    def observe(self, places: GeoDataFrame) -> View:
+        """What all assets show, side by side."""
+        views = [raster.observe(places) for raster in self.find(self.address, places)]
+        if not views:
+            raise DataError(
+                f"the catalogue {self.address} has nothing around these places",
+                remedy="check the address, or leave the layer out",
+            )
+        return View(
+            self.name,
+            tuple(f"{view.name} {column}" for view in views for column in view.columns),
+            np.concatenate([view.values for view in views], axis=1),
+            np.any([view.present for view in views], axis=0),
+            tuple(dict.fromkeys(note for view in views for note in view.notes)),
+        )
 
 
 @dataclass(frozen=True)

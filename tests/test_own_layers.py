@@ -8,7 +8,8 @@ from PIL import Image
 from georama.errors import DataError, UsageError
 from georama.sample import View
 from georama.sources.attributes import Attributes
-from georama.sources.layers import (
+from georama.sources.own_layers import (
+    Catalogue,
     label_in_disguise,
     matching,
     open_layers,
@@ -54,6 +55,7 @@ def test_the_form_says_what_is_meant(tmp_path):
         ("columns:", UsageError, "wants names of columns"),
         ("text:", UsageError, "wants the name of a column"),
         ("photos:", UsageError, "wants the name of a column"),
+        ("stac:", UsageError, "wants the address of a catalogue"),
     ],
 )
 def test_what_is_not_understood_is_told_with_what_is(spec, error, words):
@@ -67,6 +69,15 @@ def test_folders_and_files_without_layers_are_told(tmp_path):
     (tmp_path / "a.docx").touch()
     with pytest.raises(UsageError, match=r"files that end in \.docx are not understood"):
         open_source(str(tmp_path / "a.docx"))
+
+
+def test_the_assets_of_a_catalogue_stand_side_by_side():
+    layer = Catalogue("catalog.json", lambda address, places: [Tilt(), Tilt()])
+    view = layer.observe(table(a=[1, 2]))
+    assert view.columns == ("tilt north", "tilt north")
+    assert view.values.shape == (2, 2)
+    with pytest.raises(DataError, match=r"the catalogue catalog\.json has nothing around"):
+        Catalogue("catalog.json", lambda address, places: []).observe(table(a=[1]))
 
 
 def test_layers_that_exist_everywhere_come_first_and_none_twice():
