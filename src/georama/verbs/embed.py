@@ -122,8 +122,8 @@ def embed(
         lat: Column of the latitude.
         crs: CRS of the coordinates where the file names none.
         layer: Layer of a file that holds several.
-        sources: Layers of your own (`--with`), see `sources.own_layers`: their numbers follow those of
-            the encoder, NaN where a layer is absent, and a column `present_NAME` tells where it is
+        sources: Layers of your own (`--with`), see `sources.own_layers`: their numbers follow
+            the encoder's, NaN where a layer is absent; a column `present_NAME` tells where it is
             there. What each number says stands in the file's metadata (`columns`).
 
     Returns:

@@ -131,8 +131,8 @@ def map(
         split: Column of your own split; its smaller part, or "test", is audited for leakage.
         check: Places with the truth in the same column, against which the map is checked.
         sea: Whether to map the sea too; by default only when labelled places lie in it.
-        sources: Layers of your own that join position (`--with`), see `sources.own_layers`; they are
-            used where they are present, and only those that certainly help.
+        sources: Layers of your own that join position (`--with`), see `sources.own_layers`; they
+            are used where they are present, and only those that certainly help.
         keep_layers: Use layers that gain nothing too.
         level: Share of truths that the intervals are to hold.
         seed: Of partitions and learners.
