@@ -112,6 +112,20 @@ def test_a_table_without_the_column_makes_the_layer_absent():
     assert "the layer columns is absent" in view.notes[0]
 
 
+def test_beyond_what_a_file_covers_a_layer_is_absent():
+    class Extract(Tilt):
+        def observe(self, places):
+            if places.geometry.y.max() < 0:
+                raise DataError("the extract covers none of these places")
+            return super().observe(places)
+
+    layer, _ = open_layers([Extract()])[0].settle(table(a=[1, 2]))
+    south = gpd.GeoDataFrame(geometry=gpd.points_from_xy([0], [-5]), crs="EPSG:4326")
+    view = layer.look(south)
+    assert not view.present.any()
+    assert "covers none of these places" in view.notes[0]
+
+
 def test_the_record_of_a_layer_opens_it_again():
     places = table(type=["flat", "house", "flat"])
     layer, view = open_layers(["columns:type"])[0].settle(places)

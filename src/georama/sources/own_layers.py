@@ -211,13 +211,12 @@ class Layer:
     def look(self, places: GeoDataFrame) -> View:
         """What it says of other places, in the columns that were settled.
 
-        A table that lacks the column makes the layer absent there; a note tells.
+        A table that lacks the column, and a part of a map beyond what a file covers, make the layer
+        absent there; a note tells.
         """
         try:
             view = self.source.observe(places)
         except DataError as error:
-            if self.everywhere:
-                raise
             return absent(self, len(places), f"the layer {self.name} is absent: {error.message}")
         values = np.full((len(view), len(self.columns)), np.nan, np.float32)
         at = {name: k for k, name in enumerate(view.columns)}

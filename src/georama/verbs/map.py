@@ -382,7 +382,7 @@ class Looks:
     def __init__(self, layers: Sequence[Layer] = ()) -> None:
         self.layers = list(layers)
         self.notes: list[str] = []
-        self._noted: set[str] = set()
+        self._noted: set[tuple[str, bool]] = set()
 
     def at_places(self, places: gpd.GeoDataFrame) -> dict[str, NDArray]:
         """Views of all layers at the rows of a table."""
@@ -404,8 +404,9 @@ class Looks:
             view = one.look(places)
             views[view_of(one.name)] = view.values
             # Notes of each part of a long table would repeat its counts; those of the first stay.
-            if one.name not in self._noted:
-                self._noted.add(one.name)
+            once = (one.name, bool(view.present.any()))
+            if once not in self._noted:
+                self._noted.add(once)
                 self.notes += named_notes(one, view)
         return views
 
