@@ -20,7 +20,7 @@ UNSEEN = {
     "pyogrio",  # the engine of geopandas.read_file
 }
 # Never needed for the main job: the file that imports one of these must say what to do without.
-OPTIONAL = {"pip", "pystac", "pystac_client", "requests"}
+OPTIONAL = {"pip", "pystac", "pystac_client", "requests", "transformers", "tokenizers"}
 
 
 def plain(name):

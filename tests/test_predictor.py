@@ -121,7 +121,7 @@ def test_a_missing_or_damaged_model_is_told_in_one_sentence(tmp_path):
         Predictor.load(tmp_path)
     (tmp_path / "predictor.safetensors").write_bytes(whole)
     layout = (tmp_path / "predictor.json").read_text()
-    (tmp_path / "predictor.json").write_text(layout.replace('_predictor": 2', '_predictor": 1'))
+    (tmp_path / "predictor.json").write_text(layout.replace('_predictor": 3', '_predictor": 1'))
     with pytest.raises(DataError, match="was written by another; run georama map again"):
         Predictor.load(tmp_path)
     (tmp_path / "predictor.json").write_text("{")

@@ -9,7 +9,7 @@ import pytest
 from georama import cli
 
 ROOT = Path(__file__).parents[1]
-NEEDS_KIT = re.compile(r"data fetch|data table \w|georama map cities\.csv|--model geoclip")
+NEEDS_KIT = re.compile(r"data fetch|data table \w|georama map (cities|houses)\.csv|--model geoclip")
 PLACES = """lon,lat,name,temperature
 24.94,60.17,Helsinki,6.5
 -9.14,38.72,Lisbon,17.5

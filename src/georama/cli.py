@@ -83,6 +83,14 @@ Weights = Annotated[Path | None, typer.Option(help="A checkpoint file of that mo
 Lon = Annotated[str | None, typer.Option(help="Column of the longitude or easting.")]
 Lat = Annotated[str | None, typer.Option(help="Column of the latitude or northing.")]
 Crs = Annotated[str | None, typer.Option(help="CRS of the coordinates, e.g. EPSG:32633.")]
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        help="A layer of your own, may be repeated: FILE.osm.pbf, FILE.tif, text:COLUMN, "
+        "columns:A,B, a folder of photographs…",
+    ),
+]
 Layer = Annotated[str | None, typer.Option(help="Layer of a file that holds several.")]
 
 
@@ -264,6 +272,10 @@ def map(
         Path | None, typer.Option(help="Further places with the truth, to score the map on.")
     ] = None,
     sea: Sea = None,
+    layers: With = None,
+    keep_layers: Annotated[
+        bool, typer.Option("--keep-layers", help="Use layers that gain nothing too.")
+    ] = False,
     seed: Seed = 0,
     plan: Plan = False,
     as_json: AsJson = False,
@@ -295,6 +307,8 @@ def map(
         level=level,
         check=check,
         sea=sea,
+        sources=layers or (),
+        keep_layers=keep_layers,
         seed=seed,
         plan=plan,
     )
@@ -317,6 +331,7 @@ def predict(
     region: Region = None,
     resolution: Resolution = None,
     sea: Sea = None,
+    layers: With = None,
     level: Level = 0.9,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -333,11 +348,13 @@ def predict(
         region=region,
         resolution=resolution,
         sea=sea,
+        sources=layers or (),
         level=level,
     )
     if as_json:
         print(json.dumps(written, indent=1, ensure_ascii=False))
     else:
+        _note(written.pop("notes", []))
         _pairs(written)
 
 
@@ -354,6 +371,27 @@ def _verdict(result: dict[str, Any]) -> None:
         values = (model.get(scheme, {}).get(metric) for scheme in schemes)
         words = ("-" if value is None else f"{value:.3f}" for value in values)
         print(f"{model['name']:24}" + "".join(f"{word:>10}" for word in words))
+    if "layers" in result:
+        _ladder(result["layers"])
+
+
+def _ladder(story: dict[str, Any]) -> None:
+    """What each layer brought under blocks, and how the model fares without some of them."""
+    print(f"\n{story['metric']} on unseen blocks     score      gain  95 % of it")
+    for step in story["ladder"]:
+        name = f"+ {step['layer']}" if step["layer"] else "position"
+        line = f"{name[:24]:24}{step['score']:>10.3f}"
+        if step["layer"]:
+            rise = step["gain"]
+            said = f"{rise['low']:+.3f} to {rise['high']:+.3f}"
+            line += f"{rise['value']:>+10.3f}  {said}  {'kept' if step['kept'] else 'left out'}"
+        print(line)
+    if "robustness" in story:
+        print("\nwith these alone            score  refitted for them")
+        for row in story["robustness"]["rows"]:
+            name = " + ".join(row["present"]) or "position"
+            best = "-" if row["refitted"] is None else f"{row['refitted']:.3f}"
+            print(f"{name[:24]:24}{row['score']:>10.3f}{best:>19}")
 
 
 def _pairs(values: dict[str, Any]) -> None:
@@ -374,13 +412,15 @@ def embed(
     lat: Lat = None,
     crs: Crs = None,
     layer: Layer = None,
+    layers: With = None,
     debug: Debug = False,
 ) -> None:
     """Turn places into representations: GeoParquet with one row of numbers a place."""
     from georama.verbs.embed import embed
 
     out = out or Path(f"{places.stem}-embedded.parquet")
-    table = embed(places, out, model, weights, lon=lon, lat=lat, crs=crs, layer=layer)
+    reading = {"lon": lon, "lat": lat, "crs": crs, "layer": layer}
+    table = embed(places, out, model, weights, **reading, sources=layers or ())
     _note(table.attrs.get("notes", []))
     print(f"{out}: {len(table)} places")
 
@@ -435,8 +475,11 @@ def search(
 
 def _note(notes: list[str]) -> None:
     """Tell on standard error what was dropped, guessed or fallen back to."""
+    from georama.progress import told
+
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        if note not in told:
+            print(f"note: {note}", file=sys.stderr)
 
 
 def _box(text: str | None) -> tuple[float, float, float, float] | None:

@@ -42,8 +42,13 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
             _open.clear()
 
 
+told: set[str] = set()
+"""What was said already, so that the notes at the end need not repeat it."""
+
+
 def tell(text: str) -> None:
     """Say one line on standard error that should be known before the work ends."""
+    told.add(text)
     sys.stderr.write(f"note: {text}\n")
 
 

@@ -205,6 +205,25 @@ def scores(columns: Columns, values: Matrix, predicted: Matrix) -> dict[str, flo
     return result
 
 
+def losses(
+    columns: Columns, values: Matrix, predicted: Matrix
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each place costs (n,), and weights (n,) by which the sum of costs is divided.
+
+    One minus their ratio is the R² or the accuracy of `METRICS`; for a circle the ratio itself is
+    the mean error.
+    """
+    if columns.kind in ("classification", "circular"):
+        if columns.kind == "circular":
+            return columns.misfit(values, predicted)[:, 0], np.ones(len(values))
+        missed = columns.decode(predicted)[:, 0] != values[:, 0]
+        return missed.astype(np.float64), np.ones(len(values))
+    guess = columns.decode(predicted)
+    centred = values - values.mean(0)
+    power = np.maximum((centred**2).mean(0), 1e-300)
+    return ((values - guess) ** 2 / power).mean(1), (centred**2 / power).mean(1)
+
+
 def r2(truth: Matrix, guess: Matrix) -> float:
     """Share of the variance that is explained; not a number where there is none to explain."""
     variance = ((truth - truth.mean()) ** 2).sum()

@@ -1,7 +1,8 @@
 """A Gaussian process over position and surroundings: kriging that also knows what places look like.
 
 The covariance of two places is a sum: a smooth and a rough Matérn term in their distance on the
-globe, a Matérn term in the distance of their embeddings, and a linear term in the embeddings.
+globe, a Matérn term in the distance of their embeddings, and a linear term in the embeddings;
+where layers join, the same two in what they say.
 Amplitudes, ranges and noise maximise the marginal likelihood (Rasmussen and Williams 2006,
 equation 2.30) with a weak pull towards their starting values. Up to `exact` places it is exact.
 Beyond that kriging predicts every place from its nearest labelled places (the nearest-neighbour
@@ -77,7 +78,9 @@ class _Term:
     reach: float | None
 
 
-def _terms(with_view: bool, with_position: bool, span: float) -> tuple[_Term, ...]:
+def _terms(
+    with_view: bool, with_position: bool, span: float, with_layers: bool = False
+) -> tuple[_Term, ...]:
     """The summands and their starting values in logarithms; `span` is the data's own extent."""
     position = (
         _Term("position", _smooth, -1.0, np.log(span / 2)),
@@ -89,7 +92,12 @@ def _terms(with_view: bool, with_position: bool, span: float) -> tuple[_Term, ..
         # The trend with latitude goes on where the covariances above have decayed to nothing.
         _Term("zonal", None, -1.0, None),
     )
-    return (position if with_position else ()) + (features if with_view else ())
+    layers = (_Term("beside", _smooth, 0.0, 0.0), _Term("beside", None, -1.0, None))
+    return (
+        (position if with_position else ())
+        + (features if with_view else ())
+        + (layers if with_layers else ())
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +107,7 @@ class Kriging:
     Attributes:
         name: Of the learner.
         view: The description it reads beside position; "" is kriging proper.
+        beside: A second description that is standardised already, see `heads.joining`.
         positioned: Whether position enters; without it, far analogues count as much as neighbours.
         exact: Up to so many places the process is solved exactly.
         near: Neighbours of a place beyond that.
@@ -110,6 +119,7 @@ class Kriging:
 
     name: str = "kriging"
     view: str = ""
+    beside: str = ""
     positioned: bool = True
     exact: int = 2000
     near: int = 48
@@ -144,6 +154,8 @@ class Kriging:
             at = slice(-inputs.zonal.shape[1], None)
             spread = np.maximum(1 / np.maximum(state["scale"][at], 1e-6), LEAST_ZONAL)
             sides["zonal"] = (inputs.zonal - state["mean"][at]) / (2 * spread)
+        if self.beside:
+            sides["beside"] = inputs.views[self.beside]
         return sides
 
     def _standard(self, inputs: Inputs) -> dict[str, NDArray]:
@@ -175,7 +187,8 @@ class Kriging:
 
     @property
     def _summands(self) -> tuple[_Term, ...]:
-        return _terms(bool(self.view), self.positioned, float(self.state["span"][0]))
+        span = float(self.state["span"][0])
+        return _terms(bool(self.view), self.positioned, span, bool(self.beside))
 
     def _covariance(self, distances: list[Matrix], log: NDArray[np.float64]) -> Matrix:
         total: Any = 0.0
@@ -422,6 +435,7 @@ class Process:
     Attributes:
         name: Of the learner.
         view: The description it reads.
+        beside: A second one, see `Kriging`.
         core: Solves the whole covariance for at most `core.exact` places, spread evenly.
         local: Kriges what the core leaves, where there are more places than that.
         most: Places that enter; a sample of larger tables.
@@ -429,6 +443,7 @@ class Process:
 
     name: str = "process"
     view: str = "embedding"
+    beside: str = ""
     most: int = 200_000
     core: Kriging = field(default=Kriging("core", view="embedding"), repr=False)
     local: Kriging = field(default=Kriging("local"), repr=False)
@@ -436,13 +451,14 @@ class Process:
     def fit(self, inputs: Inputs, target: Matrix) -> Self:
         """Fit the core, then the local rest."""
         if len(inputs) <= self.core.exact:
-            core = replace(self.core, leave_out=False).fit(inputs, target)
+            core = replace(self.core, beside=self.beside, leave_out=False).fit(inputs, target)
             return replace(self, core=core, local=Kriging("local"))
         if len(inputs) > self.most:
             rows = thin(inputs.lonlat, self.most)
             inputs, target = inputs.take(rows), target[rows]
         rows = thin(inputs.lonlat, self.core.exact)
-        core = replace(self.core, leave_out=True).fit(inputs.take(rows), target[rows])
+        core = replace(self.core, beside=self.beside, leave_out=True)
+        core = core.fit(inputs.take(rows), target[rows])
         rest = target - core(inputs)
         # The core has seen its own places; only leave-one-out residuals are honest there.
         rest[rows] = core.state["left_out"]
@@ -467,4 +483,5 @@ class Process:
             part, _, rest = key.partition(".")
             own[part][rest] = value
         local = self.local.restore(own["local"]) if own["local"] else self.local
-        return replace(self, core=self.core.restore(own["core"]), local=local)
+        core = replace(self.core, beside=self.beside).restore(own["core"])
+        return replace(self, core=core, local=local)

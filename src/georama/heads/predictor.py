@@ -4,6 +4,9 @@ The route: several learners (`heads.learners`, `heads.kriging`) are fitted under
 (`sampling.splits`): random, blocked, regional and by kind of surroundings. Their held-out
 predictions give, by distance to training and doubt, the weights of a blend (`heads.blend`), the
 quantiles of its errors (`trust.conformal`) and the limit of applicability (`trust.applicability`).
+
+Where layers join (`heads.layered`), a predictor holds further heads for fewer layers, and each
+place is answered by the head for the layers that are there.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from georama.encoders.location import one_thread_blas, workers
 from georama.errors import DataError
 from georama.geodesy import nearest_km
 from georama.heads.blend import Blend, Held
-from georama.heads.columns import LOWER_IS_BETTER, METRICS, Columns, scores
+from georama.heads.columns import LOWER_IS_BETTER, METRICS, Columns, losses, scores
+from georama.heads.joining import FILLED, LAYERS, RAW, Joining, presence, view_of
 from georama.heads.kriging import Kriging, Process
 from georama.heads.learners import Boosting, Inputs, Learner, Linear, Matrix, Neighbours
 from georama.progress import progress
@@ -36,8 +40,10 @@ LARGE = 6000
 """Above so many places each fold tests a sample of its places only."""
 TESTED = 1200
 MOST_CLASSES_BOOSTED = 30
-FORMAT = 2
+FORMAT = 3
 """Of saved models."""
+READABLE = (2, 3)
+"""Formats that can be read; 2 knew no layers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +60,8 @@ class Predictor:
         difficulty: Expected size of an error from the embedding, or None.
         applicability: Where the training places have something to say.
         lonlat: The training places (n, 2).
+        joining: How its layers join the embedding, or None.
+        fewer: Heads for places where some of the layers are absent.
     """
 
     columns: Columns
@@ -65,24 +73,68 @@ class Predictor:
     difficulty: Boosting | None
     applicability: Applicability
     lonlat: NDArray[np.float64]
+    joining: Joining | None = None
+    fewer: tuple[Predictor, ...] = ()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that it reads where they are present."""
+        return self.joining.layers if self.joining else ()
+
+    @property
+    def heads(self) -> tuple[Predictor, ...]:
+        """Itself and the heads for fewer layers, in the order of "head" in what it says."""
+        return (self, *self.fewer)
+
+    def serving(self, present: Sequence[str]) -> int:
+        """Which of `heads` answers where these layers are present: that with the most of them."""
+        fits = [set(head.layers) <= set(present) for head in self.heads]
+        most = [len(head.layers) if fit else -1 for head, fit in zip(self.heads, fits, strict=True)]
+        return int(np.argmax(most))
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Views that `__call__` reads, "embedding" always among them."""
-        read = {getattr(part, "view", "") for part in self.parts} | {"embedding"}
-        return tuple(sorted(read - {""}))
+        """Views of position that `__call__` reads, "embedding" always among them."""
+        parts = [part for head in self.heads for part in head.parts]
+        read = {getattr(part, "view", "") for part in parts} | {"embedding"}
+        return tuple(sorted(read - {"", RAW, FILLED, LAYERS}))
 
     def __call__(self, inputs: Inputs, level: float = 0.9) -> dict[str, NDArray]:
         """Predict at places.
 
         Args:
-            inputs: Places with the views in `needs`.
+            inputs: Places with the views in `needs`, and those of layers, see `heads.joining`;
+                what is NaN there, or has no view, is absent.
             level: Coverage of the intervals, one of the fitted levels.
 
         Returns:
             prediction, lower, upper (n, j), applicable (n,) bool, distance_km (n,), and for
-            classes probability (n,) and set_size (n,) in place of lower and upper.
+            classes probability (n,) and set_size (n,) in place of lower and upper. With layers,
+            head (n,): which of `heads` answered.
         """
+        if not self.layers:
+            return self._alone(inputs, level)
+        seen = presence(inputs, self.layers)
+        patterns, owner = np.unique(seen, axis=0, return_inverse=True)
+        serving = np.array(
+            [
+                self.serving([n for n, there in zip(self.layers, row, strict=True) if there])
+                for row in patterns
+            ],
+            dtype=np.uint8,
+        )[owner.reshape(-1)]
+        said: dict[str, NDArray] = {}
+        for number in np.unique(serving):
+            at, head = np.flatnonzero(serving == number), self.heads[number]
+            own = inputs.take(at)
+            part = head._alone(head.joining(own) if head.joining else own, level)
+            for name, values in part.items():
+                said.setdefault(name, np.empty((len(inputs), *values.shape[1:]), values.dtype))
+                said[name][at] = values
+        return {**said, "head": serving}
+
+    def _alone(self, inputs: Inputs, level: float) -> dict[str, NDArray]:
+        """Predict with this head, whose layers are all there and joined."""
         distance = nearest_km(inputs.lonlat, self.lonlat)
         doubt = self.applicability.doubt(inputs)
         guess = self.blend({part.name: part(inputs) for part in self.parts}, distance, doubt)
@@ -104,6 +156,10 @@ class Predictor:
             **{f"blend.{k}": v for k, v in vars(self.blend).items() if k != "names"},
             **{f"conformal.{k}": v for k, v in vars(self.conformal).items()},
             **{f"applicability.{k}": v for k, v in self.applicability.arrays().items()},
+            **{
+                f"joining.{k}": v
+                for k, v in (self.joining.arrays() if self.joining else {}).items()
+            },
         }
         learners = [*self.parts, *([self.difficulty] if self.difficulty else [])]
         for k, learner in enumerate(learners):
@@ -117,9 +173,13 @@ class Predictor:
             "applicability": _settings(self.applicability.process),
             "parts": [_settings(learner) for learner in learners],
             "difficulty": self.difficulty is not None,
+            "layers": list(self.layers),
+            "fewer": len(self.fewer),
             "card": card,
         }
         folder.mkdir(parents=True, exist_ok=True)
+        for k, head in enumerate(self.fewer):
+            head.save(folder / f"fewer-{k}", {})
         contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         save_file(contiguous, folder / "predictor.safetensors")
         text = json.dumps(layout, indent=1, default=float)
@@ -143,7 +203,7 @@ class Predictor:
             raise DataError(
                 f"the model in {folder} is damaged ({error})", remedy="run georama map again"
             ) from None
-        if layout.get("georama_predictor") != FORMAT:
+        if layout.get("georama_predictor") not in READABLE:
             raise DataError(
                 f"wanted a model of this version of georama, {folder} was written by another",
                 remedy="run georama map again",
@@ -177,6 +237,8 @@ class Predictor:
             difficulty,
             applicability,
             arrays["lonlat"],
+            Joining(tuple(layout["layers"]), under("joining.")) if layout.get("layers") else None,
+            tuple(cls.load(folder / f"fewer-{k}")[0] for k in range(layout.get("fewer", 0))),
         )
         return predictor, layout["card"]
 
@@ -236,7 +298,11 @@ class Fitted:
         coverage: Of the intervals, by partition.
         calibration: Coverage at every level.
         folds: The blocked fold of every place.
-        gains: Importance of every number of the embedding.
+        gains: Importance of every number that the first trees read.
+        rows: Positions of the places that the blocks tested (t,).
+        loss: Of each of these, as `heads.columns.losses` has it (t,).
+        weight: By which the losses are divided to give a score (t,).
+        layers: What each layer was worth, see `heads.layered`; empty without layers.
     """
 
     predictor: Predictor
@@ -246,6 +312,50 @@ class Fitted:
     calibration: list[dict[str, float]]
     folds: NDArray[np.int64]
     gains: NDArray[np.float64] = field(repr=False)
+    rows: NDArray[np.int64] = field(repr=False)
+    loss: NDArray[np.float64] = field(repr=False)
+    weight: NDArray[np.float64] = field(repr=False)
+    layers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Learners that have been tried on held-out places, before anything is chosen.
+
+    Attributes:
+        inputs: The labelled places.
+        values: Their labels (n, j).
+        columns: Kind of the label.
+        encoder: Name of the encoder.
+        level: Coverage of the intervals.
+        seed: Of partitions and learners.
+        learners: Of the blend, tuned.
+        others: Baselines that read a view of position.
+        held: Held-out predictions of all of them.
+        jobs: Scheme, training and test places of every fold.
+        block_fold: The blocked fold of every place.
+        joining: How layers joined, or None.
+        ready: Learners fitted on all places, by name; shared by trials of the same table.
+    """
+
+    inputs: Inputs
+    values: Matrix
+    columns: Columns
+    encoder: str
+    level: float
+    seed: int
+    learners: list[Learner]
+    others: list[Learner]
+    held: list[Held]
+    jobs: list[tuple[str, NDArray[np.int64], NDArray[np.int64]]]
+    block_fold: NDArray[np.int64]
+    joining: Joining | None = None
+    ready: dict[str, Learner] = field(default_factory=dict)
+
+    @property
+    def analogue(self) -> Kriging:
+        """The part that doubts."""
+        return next(x for x in self.learners if isinstance(x, Kriging) and x.name == ANALOGUE)
 
 
 def parts_for(columns: Columns) -> list[Learner]:
@@ -260,6 +370,19 @@ def parts_for(columns: Columns) -> list[Learner]:
     ]
     if not classes or columns.width <= MOST_CLASSES_BOOSTED:
         parts.insert(1, Boosting(classes=classes))
+    return parts
+
+
+LAYERED = ("linear on layers", "boosting on layers", "process on layers")
+"""Parts that read layers."""
+
+
+def layer_parts(columns: Columns) -> list[Learner]:
+    """The learners that read layers, beside those that read position alone."""
+    linear, boosting, process = LAYERED
+    parts: list[Learner] = [Linear(linear, FILLED), Process(process, beside=LAYERS)]
+    if columns.kind != "classification" or columns.width <= MOST_CLASSES_BOOSTED:
+        parts.append(Boosting(boosting, RAW, classes=columns.kind == "classification"))
     return parts
 
 
@@ -291,73 +414,28 @@ def fit(
         seed: Of partitions and learners.
         folds: Of each partition.
     """
+    tried = prepare(inputs, values, columns, encoder=encoder, level=level, seed=seed, folds=folds)
+    return conclude(tried)
+
+
+def prepare(
+    inputs: Inputs,
+    values: Matrix,
+    columns: Columns,
+    *,
+    encoder: str = "world",
+    level: float = 0.9,
+    seed: int = 0,
+    folds: int = 5,
+) -> Trial:
+    """Tune the learners that read position, and try them on held-out places; see `fit`."""
     target = columns.encode(values)
     parts = parts_for(columns)
-    others = [Linear(view, view) for view in inputs.views if view != "embedding"]
+    views = [v for v in inputs.views if v != "embedding" and not v.startswith(view_of(""))]
+    others: list[Learner] = [Linear(view, view) for view in views]
     folds = folds if len(inputs) <= LARGE else 3
-    with one_thread_blas(), ThreadPoolExecutor(workers()) as pool:
-        learners = list(
-            pool.map(lambda learner: _share_parameters(learner, inputs, target), (*parts, *others))
-        )
+    learners = _tuned((*parts, *others), inputs, target)
     analogue = next(x for x in learners if isinstance(x, Kriging) and x.name == ANALOGUE)
-    held, block_fold = _hold_out(learners, analogue, inputs, target, folds, seed)
-
-    names = [part.name for part in parts]
-    models, blended = _compare(held, target, values, columns, names, [o.name for o in others])
-    chosen, entering = _choose(models, names, columns)
-    if chosen != "georama":
-        blended = [one.predicted[chosen] for one in held]
-
-    levels = tuple(sorted({*LEVELS, level}))
-    difficulty, spread = _difficulty(held, blended, values, columns, inputs, block_fold, seed)
-    misfit = [
-        columns.misfit(values[one.rows], b) / s
-        for one, b, s in zip(held, blended, spread, strict=True)
-    ]
-    pooled = np.concatenate(misfit)
-    distance = np.concatenate([one.distance_km for one in held])
-    doubt = np.concatenate([one.doubt for one in held])
-    place_fold = np.concatenate([block_fold[one.rows] for one in held])
-    conformal = Conformal.fit(pooled, distance, doubt, levels)
-    checked, covered, calibration = _check(
-        held, blended, spread, pooled, place_fold, values, columns, inputs, levels, level
-    )
-
-    used = [learner for learner in learners if learner.name in entering]
-    final = []
-    with progress("Fitting on all places", len(used) + 1) as advance:
-        for learner in used:
-            final.append(learner.fit(inputs, target))
-            advance(1)
-        gains = _importance(final, inputs)
-        advance(1)
-    if chosen == "georama":
-        blend = Blend.fit(held, target, [learner.name for learner in final])
-    else:
-        blend = Blend.alone(chosen)
-    tested = next(one.doubt for one in held if one.scheme == "blocks")
-    applicability = Applicability.fit(analogue, inputs, target, seed).within(tested)
-    predictor = Predictor(
-        columns, encoder, tuple(final), blend, chosen, conformal, difficulty, applicability,
-        inputs.lonlat,
-    )  # fmt: skip
-    return Fitted(predictor, models, checked, covered, calibration, block_fold, gains)
-
-
-def _share_parameters(learner: Learner, inputs: Inputs, target: Matrix) -> Learner:
-    """Tune a process once; its folds share the parameters, of which there are nine at most."""
-    return learner.fit(inputs, target) if isinstance(learner, Kriging | Process) else learner
-
-
-def _hold_out(
-    learners: Sequence[Learner],
-    analogue: Kriging,
-    inputs: Inputs,
-    target: Matrix,
-    folds: int,
-    seed: int,
-) -> tuple[list[Held], NDArray[np.int64]]:
-    """Predict every place (of large tables: a sample) under each partition."""
     features = analogue.features(inputs)
     partitions = {
         scheme: partition(scheme, inputs.lonlat, features, folds=folds, seed=seed)
@@ -368,6 +446,121 @@ def _hold_out(
         for scheme, fold in partitions.items()
         for train, test in _folds(fold, seed)
     ]
+    held = _hold_out(learners, analogue, inputs, target, jobs, partitions)
+    return Trial(
+        inputs, values, columns, encoder, level, seed, learners[: len(parts)],
+        learners[len(parts) :], held, jobs, partitions["blocks"],
+    )  # fmt: skip
+
+
+def with_layers(tried: Trial, layers: Sequence[str], best: str = "georama") -> Trial:
+    """The same trial with these layers beside position, for which only new learners are tried.
+
+    Args:
+        tried: On position alone.
+        layers: Names of the layers.
+        best: What was chosen there: a baseline that won joins the blend, so that layers add to it.
+    """
+    joining = Joining.fit(tried.inputs, layers)
+    inputs = joining(tried.inputs)
+    target = tried.columns.encode(tried.values)
+    learners = _tuned(layer_parts(tried.columns), inputs, target)
+    held = []
+    for one, fresh in zip(
+        tried.held, _hold_out(learners, None, inputs, target, tried.jobs, None), strict=True
+    ):
+        held.append(replace(one, predicted={**one.predicted, **fresh.predicted}))
+    won = [one for one in tried.others if one.name == best]
+    return replace(
+        tried,
+        inputs=inputs,
+        learners=[*tried.learners, *won, *learners],
+        others=[one for one in tried.others if one.name != best],
+        held=held,
+        joining=joining,
+    )
+
+
+def conclude(tried: Trial) -> Fitted:
+    """Choose, blend and calibrate what was tried, and fit it on all places."""
+    inputs, values, columns = tried.inputs, tried.values, tried.columns
+    held, level, seed = tried.held, tried.level, tried.seed
+    target = columns.encode(values)
+    names = [part.name for part in tried.learners]
+    models, blended = _compare(held, target, values, columns, names, [o.name for o in tried.others])
+    chosen, entering = _choose(models, names, columns)
+    if chosen != "georama":
+        blended = [one.predicted[chosen] for one in held]
+
+    levels = tuple(sorted({*LEVELS, level}))
+    view = RAW if tried.joining else "embedding"
+    difficulty, spread = _difficulty(
+        held, blended, values, columns, inputs, tried.block_fold, seed, view
+    )
+    misfit = [
+        columns.misfit(values[one.rows], b) / s
+        for one, b, s in zip(held, blended, spread, strict=True)
+    ]
+    pooled = np.concatenate(misfit)
+    distance = np.concatenate([one.distance_km for one in held])
+    doubt = np.concatenate([one.doubt for one in held])
+    place_fold = np.concatenate([tried.block_fold[one.rows] for one in held])
+    conformal = Conformal.fit(pooled, distance, doubt, levels)
+    checked, covered, calibration = _check(
+        held, blended, spread, pooled, place_fold, values, columns, inputs, levels, level
+    )
+
+    used = [x for x in (*tried.learners, *tried.others) if x.name in entering]
+    final = []
+    with progress("Fitting on all places", len(used) + 1) as advance:
+        for learner in used:
+            own = learner.name in LAYERED
+            ready = None if own else tried.ready.get(learner.name)
+            final.append(learner.fit(inputs, target) if ready is None else ready)
+            if not own:
+                tried.ready[learner.name] = final[-1]
+            advance(1)
+        gains = _importance(final, inputs)
+        advance(1)
+    if chosen == "georama":
+        blend = Blend.fit(held, target, [learner.name for learner in final])
+    else:
+        blend = Blend.alone(chosen)
+    at = next(k for k, one in enumerate(held) if one.scheme == "blocks")
+    applicability = Applicability.fit(tried.analogue, inputs, target, seed).within(held[at].doubt)
+    predictor = Predictor(
+        columns, tried.encoder, tuple(final), blend, chosen, conformal, difficulty, applicability,
+        inputs.lonlat, tried.joining,
+    )  # fmt: skip
+    loss, weight = losses(columns, values[held[at].rows], blended[at])
+    return Fitted(
+        predictor, models, checked, covered, calibration, tried.block_fold, gains,
+        held[at].rows, loss, weight,
+    )  # fmt: skip
+
+
+def _tuned(learners: Sequence[Learner], inputs: Inputs, target: Matrix) -> list[Learner]:
+    with one_thread_blas(), ThreadPoolExecutor(workers()) as pool:
+        return list(pool.map(lambda one: _share_parameters(one, inputs, target), learners))
+
+
+def _share_parameters(learner: Learner, inputs: Inputs, target: Matrix) -> Learner:
+    """Tune a process once; its folds share the parameters, of which there are nine at most."""
+    return learner.fit(inputs, target) if isinstance(learner, Kriging | Process) else learner
+
+
+def _hold_out(
+    learners: Sequence[Learner],
+    analogue: Kriging | None,
+    inputs: Inputs,
+    target: Matrix,
+    jobs: Sequence[tuple[str, NDArray[np.int64], NDArray[np.int64]]],
+    partitions: dict[str, NDArray[np.int64]] | None,
+) -> list[Held]:
+    """Predict every place (of large tables: a sample) under each partition.
+
+    Without the analogue and the partitions, predictions alone are filled in.
+    """
     # Folds are the unit of parallel work: two threads on one small matrix mostly wait.
     alone = [replace(x, threads=1) if isinstance(x, Boosting) else x for x in learners]
     with (
@@ -382,7 +575,7 @@ def _hold_out(
             )
         )
     held = []
-    for scheme, fold in partitions.items():
+    for scheme in dict.fromkeys(job[0] for job in jobs):
         pieces = [piece for piece, job in zip(done, jobs, strict=True) if job[0] == scheme]
         rows = np.concatenate([piece[0] for piece in pieces])
         distance = np.concatenate([piece[1] for piece in pieces])
@@ -391,8 +584,9 @@ def _hold_out(
             learner.name: np.concatenate([piece[3][k] for piece in pieces])
             for k, learner in enumerate(learners)
         }
-        held.append(Held(scheme, rows, fold[rows], distance, doubt, predicted))
-    return held, partitions["blocks"]
+        fold = rows if partitions is None else partitions[scheme][rows]
+        held.append(Held(scheme, rows, fold, distance, doubt, predicted))
+    return held
 
 
 def _folds(
@@ -409,7 +603,7 @@ def _folds(
 
 def _one_fold(
     learners: Sequence[Learner],
-    analogue: Kriging,
+    analogue: Kriging | None,
     inputs: Inputs,
     target: Matrix,
     train: NDArray[np.int64],
@@ -417,12 +611,15 @@ def _one_fold(
     advance: Any,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], list[Matrix]]:
     seen, hidden = inputs.take(train), inputs.take(test)
-    doubt = Applicability.fit(analogue, seen, target[train]).doubt(hidden)
+    doubt = distance = np.zeros(len(test))
+    if analogue is not None:
+        doubt = Applicability.fit(analogue, seen, target[train]).doubt(hidden)
+        distance = nearest_km(hidden.lonlat, seen.lonlat)
     predicted = []
     for learner in learners:
         predicted.append(learner.fit(seen, target[train])(hidden))
         advance(1)
-    return test, nearest_km(hidden.lonlat, seen.lonlat), doubt, predicted
+    return test, distance, doubt, predicted
 
 
 def _compare(
@@ -480,6 +677,7 @@ def _difficulty(
     inputs: Inputs,
     block_fold: NDArray[np.int64],
     seed: int,
+    view: str,
 ) -> tuple[Boosting | None, list[Matrix]]:
     """A small model of where errors are large, and its cross-fitted word on held-out places."""
     if columns.kind == "classification" or len(inputs) < 300:
@@ -492,7 +690,7 @@ def _difficulty(
         log_error.append(np.log((misfit / typical).mean(1) + 0.1))
     every, wanted = np.concatenate(rows), np.concatenate(log_error)
     wanted -= wanted.mean()
-    small = Boosting("difficulty", rounds=60, leaves=7, rate=0.08, seed=seed)
+    small = Boosting("difficulty", view, rounds=60, leaves=7, rate=0.08, seed=seed)
     word = np.empty(len(every))
     for f in np.unique(block_fold):
         at = block_fold[every] == f

@@ -112,6 +112,7 @@ def _page(
         _facts(scores),
         _map_section(shares, str(data["doubt_name"])),
         _score_section(scores),
+        _layer_section(scores),
         _chart_section(attrs, checked, scores),
         _reach_section(scores),
         _external_section(scores),
@@ -480,6 +481,51 @@ def _score_section(scores: Mapping[str, Any]) -> str:
         f'<div class="wide"><table><thead><tr><th rowspan="2">model</th>{head}</tr>'
         f"<tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _layer_section(scores: Mapping[str, Any]) -> str:
+    """What each layer of the user was worth, and how the model fares without some of them."""
+    story = scores.get("layers") or {}
+    steps = [dict(step) for step in story.get("ladder") or ()]
+    if len(steps) < 2:
+        return ""
+    metric = escape(_metric(str(story.get("metric", ""))))
+    body = ""
+    for step in steps:
+        name = f"+ {step['layer']}" if step.get("layer") else "position"
+        rise = step.get("gain") or {}
+        said = f"{rise['low']:+.3f} to {rise['high']:+.3f}" if rise else ""
+        gain = f"{rise['value']:+.3f}" if rise else ""
+        fate = ("kept" if step.get("kept") else "left out") if rise else ""
+        body += (
+            f'<tr><td class="name">{escape(name)}</td><td>{_shown("score", step.get("score"))}</td>'
+            f'<td>{gain}</td><td>{said}</td><td class="words">{fate}</td></tr>'
+        )
+    text = (
+        "<h2>What the layers brought</h2>"
+        '<p class="note">On unseen blocks, each step beside what was kept before it. The interval '
+        "holds the gain in 95 % of the draws of whole blocks; a layer is kept where it lies above "
+        "zero. The choice was made on the same blocks, which flatters the last score a little.</p>"
+        f'<div class="wide"><table><thead><tr><th>layers</th><th>{metric}</th><th>gain</th>'
+        '<th>95 % of it</th><th class="words"></th></tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+    curve = story.get("robustness") or {}
+    if curve.get("rows"):
+        body = "".join(
+            f'<tr><td class="name">{escape(" + ".join(row["present"]) or "position")}</td>'
+            f"<td>{_shown('score', row['score'])}</td>"
+            f"<td>{_shown('score', row['refitted'])}</td></tr>"
+            for row in curve["rows"]
+        )
+        text += (
+            "<h3>When layers are missing</h3>"
+            '<p class="note">The model where only these layers are present, beside one refitted '
+            "for exactly these. The first row is position alone.</p>"
+            f'<div class="wide"><table><thead><tr><th>present</th><th>{metric}</th>'
+            f"<th>refitted</th></tr></thead><tbody>{body}</tbody></table></div>"
+        )
+    return text
 
 
 def _chart_section(

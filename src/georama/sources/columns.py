@@ -167,16 +167,16 @@ def add_dates(frame: Any, notes: list[str]) -> Any:
     spans: tuple[Any, Any] | None = None
     told: list[Any] = []
     if begin is not None:
-        spans = _read_dates(frame[begin], str(begin), notes)
+        spans = read_dates(frame[begin], str(begin), notes)
         told = [begin]
         if spans is not None and finish is not None:
-            last = _read_dates(frame[finish], str(finish), notes)
+            last = read_dates(frame[finish], str(finish), notes)
             if last is not None:
                 spans, told = (spans[0], last[1]), [begin, finish]
     if spans is None:
         date = find_column(columns, DATE_NAMES)
         if date is not None:
-            spans, told = _read_dates(frame[date], str(date), notes), [date]
+            spans, told = read_dates(frame[date], str(date), notes), [date]
     if spans is None:
         spans, told = _from_calendar(frame)
     if spans is None or spans[0].isna().all():
@@ -214,7 +214,7 @@ def _from_calendar(frame: Any) -> tuple[tuple[Any, Any] | None, list[Any]]:
     return (start, start + length), told
 
 
-def _read_dates(column: Any, name: str, notes: list[str]) -> tuple[Any, Any] | None:
+def read_dates(column: Any, name: str, notes: list[str]) -> tuple[Any, Any] | None:
     """Start and end of each date, or None when the column does not hold dates."""
     if pd.api.types.is_datetime64_any_dtype(column):
         moments = column

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from georama.encoders.location import LocationEncoder, closed_form, encode_places
 from georama.errors import DataError, UsageError
 from georama.progress import progress
+from georama.sources.own_layers import Layer, named_notes, open_layers
 from georama.wording import nearest
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
+
+    from georama.sample import Source
 
 CLOSED_FORMS = ("lonlat", "wrap", "sh10", "sh20", "sh40")
 ROWS = 65_536
@@ -108,6 +111,7 @@ def embed(
     lat: str | None = None,
     crs: str | None = None,
     layer: str | None = None,
+    sources: Sequence[str | Source] = (),
 ) -> GeoDataFrame:
     """Give every place one row of numbers.
 
@@ -123,6 +127,9 @@ def embed(
         lat: Column of the latitude.
         crs: CRS of the coordinates where the file names none.
         layer: Layer of a file that holds several.
+        sources: Layers of your own (`--with`), see `sources.own_layers`: their numbers follow
+            the encoder's, NaN where a layer is absent; a column `present_NAME` tells where it is
+            there. What each number says stands in the file's metadata (`columns`).
 
     Returns:
         The places with all their columns, and with the column `embedding` (one float32 array a
@@ -140,12 +147,19 @@ def embed(
     if "embedding" in table.columns:
         table = table.drop(columns="embedding")
         notes.append("the column embedding of the input was replaced")
+    layers = []
+    for one in open_layers(sources, None if source is None else source.parent):
+        known, view = one.settle(table)
+        layers.append(known)
+        notes += named_notes(known, view)
+        name = f"present_{re.sub(r'[^0-9A-Za-z]+', '_', one.name).strip('_')}"
+        table = cast("GeoDataFrame", table.assign(**{name: view.present}))
     table.attrs["notes"] = notes
     with progress("Embedding", len(table)) as advance:
         if out is None:
-            parts = [rows for _, rows in _parts(table, encoder, advance)]
+            parts = [rows for _, rows in _parts(table, encoder, layers, advance)]
             return _with_rows(table, parts)
-        return _written(table, encoder, Path(out), source, str(model), weights, advance)
+        return _written(table, encoder, layers, Path(out), source, str(model), weights, advance)
 
 
 def gather(places: str | Path | GeoDataFrame, **columns: str | None) -> tuple[Any, Path | None]:
@@ -159,11 +173,16 @@ def gather(places: str | Path | GeoDataFrame, **columns: str | None) -> tuple[An
 
 
 def _parts(
-    table: GeoDataFrame, encoder: LocationEncoder, advance: Callable[[int], None]
+    table: GeoDataFrame,
+    encoder: LocationEncoder,
+    layers: Sequence[Layer],
+    advance: Callable[[int], None],
 ) -> Iterator[tuple[GeoDataFrame, NDArray[np.float32]]]:
     for start in range(0, max(len(table), 1), ROWS):
         part = table.iloc[start : start + ROWS]
-        yield part, encode_places(encoder, part.reset_index(drop=True))
+        fresh = part.reset_index(drop=True)
+        said = [encode_places(encoder, fresh), *(layer.look(fresh).values for layer in layers)]
+        yield part, np.concatenate(said, axis=1) if layers else said[0]
         advance(len(part))
 
 
@@ -174,6 +193,7 @@ def _with_rows(table: GeoDataFrame, parts: list[NDArray[np.float32]]) -> GeoData
 def _written(
     table: GeoDataFrame,
     encoder: LocationEncoder,
+    layers: Sequence[Layer],
     out: Path,
     source: Path | None,
     model: str,
@@ -185,16 +205,28 @@ def _written(
 
     words = ["georama", "embed", str(source or "places"), "--model", model]
     words += ["--weights", str(weights)] if weights is not None else []
+    words += [word for layer in layers for word in ("--with", layer.spec or layer.name)]
+    parameters: dict[str, Any] = {
+        "model": model, "encoder": encoder.name, "width": encoder.width,
+    }  # fmt: skip
+    if layers:
+        own = [f"{encoder.name} {k}" for k in range(encoder.width)]
+        parameters["sources"] = [layer.spec or layer.name for layer in layers]
+        parameters["columns"] = [
+            *own,
+            *(f"{layer.name}: {column}" for layer in layers for column in layer.columns),
+        ]
+    read = [layer.path for layer in layers if layer.path is not None]
     told = provenance(
         [*words, "--out", str(out)],
-        [] if source is None else [source],
-        {"model": model, "encoder": encoder.name, "width": encoder.width},
+        [*([] if source is None else [source]), *read],
+        parameters,
         weights if weights is not None else (model if Path(model).exists() else None),
     )
     small = len(table) <= ROWS
     kept: list[NDArray[np.float32]] = []
     with PointsWriter(out, told) as writer:
-        for part, rows in _parts(table, encoder, advance):
+        for part, rows in _parts(table, encoder, layers, advance):
             writer.write(part, rows)
             if small:
                 kept.append(rows)

@@ -19,13 +19,23 @@ from numpy.typing import NDArray
 from georama.encoders.location import LocationEncoder, closed_form, encode_places
 from georama.errors import DataError, UsageError
 from georama.heads.columns import METRICS, Columns, scores
+from georama.heads.joining import view_of
+from georama.heads.layered import fit_layers
 from georama.heads.learners import Inputs
 from georama.heads.predictor import Fitted, Predictor, fit
 from georama.places import lonlat as centres_of
 from georama.progress import progress, tell
+from georama.sources.own_layers import (
+    Layer,
+    label_in_disguise,
+    named_notes,
+    open_layers,
+    refuse_label,
+    table_columns,
+)
 from georama.trust.conformal import coverage
 from georama.verbs.embed import MODELS, find_encoder
-from georama.wording import listing
+from georama.wording import count, listing
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from georama.products.unfinished import Unfinished
+    from georama.sample import Source
     from georama.sources.targets import Labels
 
 Box = tuple[float, float, float, float]
@@ -44,6 +55,7 @@ GEOCLIP_PLACES = 20_000
 SHOWN_PIXELS = 2_000_000
 DISTANCES = "distance_km of a sample"
 CLOSED_VIEWS = ("lonlat", "wrap", "sh10")
+_ARRAYS = ("folds", "gains", "rows", "loss", "weight")  # of a `Fitted`
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,8 @@ def map(
     split: str | None = None,
     check: str | Path | gpd.GeoDataFrame | None = None,
     sea: bool | None = None,
+    sources: Sequence[str | Source] = (),
+    keep_layers: bool = False,
     level: float = 0.9,
     seed: int = 0,
     plan: bool = False,
@@ -117,6 +131,9 @@ def map(
         split: Column of your own split; its smaller part, or "test", is audited for leakage.
         check: Places with the truth in the same column, against which the map is checked.
         sea: Whether to map the sea too; by default only when labelled places lie in it.
+        sources: Layers of your own that join position (`--with`), see `sources.own_layers`; they
+            are used where they are present, and only those that certainly help.
+        keep_layers: Use layers that gain nothing too.
         level: Share of truths that the intervals are to hold.
         seed: Of partitions and learners.
         plan: Only say what would be done.
@@ -137,6 +154,9 @@ def map(
     table = read_places(places, **reading) if isinstance(places, str | Path) else places
     with _from_file(places):
         labels = label_column(table, target, kind=kind, unit=unit, period=period)
+    layers = open_layers(sources, _folder_of(places))
+    for one in layers:
+        refuse_label(one, labels.names)
     wanted = None if at is None else read_other(at)
     truth = None if check is None else read_other(check)
     spots = centres_of(labels.places)
@@ -148,41 +168,69 @@ def map(
     encoder = find_encoder(model, weights)
     if plan:
         points = len(wanted) if wanted is not None else 0
-        return {**_plan(len(spots), area, points), "notes": _notes(table, labels)}
+        notes = [*_notes(table, labels), *_absent_in_cells(layers, area)]
+        return {**_plan(len(spots), area, points, len(layers)), "notes": notes}
     folder = output_folder(out)
+    for note in _absent_in_cells(layers, area):
+        tell(note)
 
     columns = Columns.of(labels)
     read = [Path(p) for p in (places, at, check) if isinstance(p, str | Path)]
+    read += [one.path for one in layers if one.path is not None]
     made = _provenance(read, encoder, weights, locals())
+    made["parameters"]["sources"] = [one.spec or one.name for one in layers]
     given = [one for one in (labels.places, wanted, truth) if one is not None]
-    request = fingerprint(made, labels.values, *(one.geometry.to_wkb() for one in given))
+    own = [one[table_columns(layers, one)].astype(str).to_numpy(dtype=object) for one in given]
+    request = fingerprint(made, labels.values, *(one.geometry.to_wkb() for one in given), *own)
     with unfinished(folder, request) as kept:
+        layers, seen, layer_notes = _look_at_labels(layers, labels)
+        layer_notes += _absent_in_cells(layers, area)
+        if layers:
+            clock.lap("look")
 
         def fitting() -> Fitted:
             inputs = _inputs(encoder, labels.places, spots, _views(encoder, len(spots)))
             clock.lap("embed")
-            return fit(inputs, labels.values, columns, encoder=encoder.name, level=level, seed=seed)
+            settings = {"encoder": encoder.name, "level": level, "seed": seed}
+            if not layers:
+                return fit(inputs, labels.values, columns, **settings)
+            names = [one.name for one in layers]
+            beside = Inputs(spots, {**inputs.views, **seen})
+            return fit_layers(beside, labels.values, columns, names, keep=keep_layers, **settings)
 
         fitted = _kept_fit(kept, fitting)
         clock.lap("fit")
         checked = _with_errors(fitted, columns)
         result = _scores(labels, fitted, checked, encoder, made, level, table)
         predictor = fitted.predictor
+        used = Looks([one for one in layers if one.name in predictor.layers])
+        result["notes"] += layer_notes
+        if fitted.layers:
+            result["layers"] = fitted.layers
+            result["sentence"] += _layers_told(fitted, layers, gridded=area is not None)
         far: NDArray[np.float64] | None = None
         if area is not None:
-            far = _write_grid(folder, predictor, encoder, area, labels, made, level, result, kept)
+            far = _write_grid(
+                folder, predictor, encoder, area, labels, made, level, result, kept, used
+            )
             clock.lap("map")
         elif wanted is not None:
             path = folder / "predictions.parquet"
-            write_predictions(path, predictor, encoder, wanted, made, level, kept)
+            write_predictions(path, predictor, encoder, wanted, made, level, kept, used)
             clock.lap("predict")
         if apart is not None:
             result["leakage"]["your split"] = audit_split(spots, apart, checked, far)
         if truth is not None:
-            result["external"] = _external(predictor, encoder, truth, labels, level, check, kept)
+            result["external"] = _external(
+                predictor, encoder, truth, labels, level, check, kept, used
+            )
             clock.lap("check")
         gridded = area is not None
-        _write_rest(folder, predictor, encoder, labels, checked, result, gridded, clock, made)
+        result["notes"] += used.notes
+        records = [one.to_json() for one in used.layers]
+        _write_rest(
+            folder, predictor, encoder, labels, checked, result, gridded, clock, made, records
+        )
     return result
 
 
@@ -269,12 +317,14 @@ def _span(spots: NDArray[np.float64]) -> Box:
     return max(-180.0, west), max(-90.0, south), min(180.0, east), min(90.0, north)
 
 
-def _plan(count: int, area: Area | None, points: int) -> dict[str, Any]:
+def _plan(count: int, area: Area | None, points: int, layers: int = 0) -> dict[str, Any]:
     """Cells, seconds, memory and bytes, from rates measured on two cores of a server."""
     cells = points
     if area is not None:
         cells = int(np.prod(area.geobox.shape))
-    seconds = 6 + min(count, 6000) * 0.02 + cells * 6e-5
+    # Each layer is tried once, and pairs and triples of those that help have heads of their own.
+    fits = 1 + 0.5 * min(2**layers - 1, 7)
+    seconds = 6 + min(count, 6000) * 0.02 * fits + cells * 6e-5
     return {
         "labelled places": count,
         "cells": cells,
@@ -310,16 +360,126 @@ def _inputs(
 
 
 def _inputs_for(
-    predictor: Predictor, encoder: LocationEncoder
+    predictor: Predictor, encoder: LocationEncoder, used: Looks
 ) -> Callable[[NDArray[np.float64]], Inputs]:
-    """Makes the inputs that the predictor reads, for points."""
+    """Makes the inputs that the predictor reads, for the cells of a grid."""
     views = {name: find_encoder(name) for name in predictor.needs if name != "embedding"}
 
     def look(spots: NDArray[np.float64]) -> Inputs:
         seen = {name: view(spots) for name, view in views.items()}
-        return Inputs(spots, {"embedding": encoder(spots), **seen})
+        return Inputs(spots, {"embedding": encoder(spots), **seen, **used.at_cells(spots)})
 
     return look
+
+
+class Looks:
+    """Layers in use, and what looking at further places brought to light.
+
+    Args:
+        layers: Settled.
+    """
+
+    def __init__(self, layers: Sequence[Layer] = ()) -> None:
+        self.layers = list(layers)
+        self.notes: list[str] = []
+        self._noted: set[tuple[str, bool]] = set()
+
+    def at_places(self, places: gpd.GeoDataFrame) -> dict[str, NDArray]:
+        """Views of all layers at the rows of a table."""
+        return self._views(self.layers, places)
+
+    def at_cells(self, spots: NDArray[np.float64]) -> dict[str, NDArray]:
+        """Views of the layers that exist everywhere; the others are absent in a cell."""
+        layers = [one for one in self.layers if one.everywhere]
+        if not layers:
+            return {}
+        import geopandas as gpd
+
+        cells = gpd.GeoDataFrame(geometry=gpd.points_from_xy(*spots.T), crs="EPSG:4326")
+        return self._views(layers, cells)
+
+    def _views(self, layers: Sequence[Layer], places: gpd.GeoDataFrame) -> dict[str, NDArray]:
+        views = {}
+        for one in layers:
+            view = one.look(places)
+            views[view_of(one.name)] = view.values
+            # Notes of each part of a long table would repeat its counts; those of the first stay.
+            once = (one.name, bool(view.present.any()))
+            if once not in self._noted:
+                self._noted.add(once)
+                self.notes += named_notes(one, view)
+        return views
+
+
+def _folder_of(places: Any) -> Path | None:
+    return Path(places).parent if isinstance(places, str | Path) else None
+
+
+def _look_at_labels(
+    layers: Sequence[Layer], labels: Labels
+) -> tuple[list[Layer], dict[str, NDArray], list[str]]:
+    """Settle the layers on the labelled places: layers, their views, and notes."""
+    settled: list[Layer] = []
+    views: dict[str, NDArray] = {}
+    notes: list[str] = []
+    for one in layers:
+        known, view = one.settle(labels.places)
+        copied = "" if known.everywhere else label_in_disguise(view, labels.values)
+        if copied:
+            raise DataError(
+                f"{copied} of the layer {one.name} is {title_of(labels.names)} under another name "
+                "(they rise and fall together everywhere)",
+                remedy="leave that column out of --with",
+            )
+        views[view_of(one.name)] = np.where(view.present[:, None], view.values, np.nan)
+        lost = int((~view.present).sum())
+        notes += named_notes(known, view)
+        if lost and not view.notes:
+            notes.append(f"the layer {one.name} is absent at {count(lost, 'labelled place')}")
+        settled.append(known)
+    return settled, views, notes
+
+
+def _absent_in_cells(layers: Sequence[Layer], area: Area | None) -> list[str]:
+    """Say of a grid which layers cannot be there."""
+    bound = [one.name for one in layers if not one.everywhere]
+    if area is None or not bound:
+        return []
+    note = (
+        f"only rows of a table have {listing(bound)}: in the cells of the map, where this is "
+        "absent, a model without it answers; give places with --at to use what was learned from it"
+    )
+    return [note]
+
+
+def _layers_told(fitted: Fitted, layers: Sequence[Layer], *, gridded: bool) -> str:
+    """What layers brought, in one or two sentences that follow the verdict."""
+    story = fitted.layers
+    kept = story["kept"]
+    if not kept:
+        gave = listing([one.name for one in layers])
+        return f" Nothing was gained for certain with {gave}, so the model does without."
+    rise = story["gain"]
+    name = {"r2": "R²", "mae": "mean error"}.get(str(story["metric"]), str(story["metric"]))
+    brought = "brought" if story["metric"] != "mae" else "took away"
+    told = (
+        f" {listing(kept)} {brought} {rise['value']:+.3f} ({rise['low']:+.3f} to "
+        f"{rise['high']:+.3f}) of {name} there."
+    )
+    there = {one.name for one in layers if one.everywhere}
+    bound = [one for one in kept if one not in there]
+    if gridded and bound:
+        head = fitted.predictor.heads[
+            fitted.predictor.serving([one for one in kept if one in there])
+        ]
+        score = next(
+            row["score"] for row in story["heads"] if set(row["present"]) == set(head.layers)
+        )
+        told += (
+            f" In the cells of the map {listing(bound)} {'is' if len(bound) == 1 else 'are'} "
+            f"absent: the map is worth {score:.3f} of {name}."
+        )
+    return told
 
 
 def _kept_fit(kept: Unfinished, fitting: Callable[[], Fitted]) -> Fitted:
@@ -342,11 +502,15 @@ def _kept_fit(kept: Unfinished, fitting: Callable[[], Fitted]) -> Fitted:
                 "calibration": fitted.calibration,
                 "folds": fitted.folds.tolist(),
                 "gains": fitted.gains.tolist(),
+                "rows": fitted.rows.tolist(),
+                "loss": fitted.loss.tolist(),
+                "weight": fitted.weight.tolist(),
+                "layers": fitted.layers,
             }
             fitted.predictor.save(unfinished, evidence)
             fitted.checked.to_parquet(unfinished / "checked.parquet", index=False)
     predictor, evidence = Predictor.load(folder)
-    evidence |= {name: np.array(evidence[name]) for name in ("folds", "gains")}
+    evidence |= {name: np.array(evidence[name]) for name in _ARRAYS}
     return Fitted(predictor, checked=pd.read_parquet(folder / "checked.parquet"), **evidence)
 
 
@@ -363,11 +527,12 @@ def _write_grid(
     level: float,
     result: dict[str, Any],
     kept: Unfinished,
+    used: Looks,
 ) -> NDArray[np.float64]:
     """Write map.tif block by block and map.png; returns a sample of distances to training."""
     from georama.products.picture import draw_map
 
-    far = paint(folder / "map.tif", predictor, encoder, area, labels.unit, made, level, kept)
+    far = paint(folder / "map.tif", predictor, encoder, area, labels.unit, made, level, kept, used)
     mapped = shown(
         folder / "map.tif", predictor.columns, labels.unit, level, title_of(labels.names)
     )
@@ -387,6 +552,7 @@ def paint(
     made: dict[str, Any],
     level: float,
     kept: Unfinished,
+    used: Looks,
 ) -> NDArray[np.float64]:
     """Predict a grid block by block into a GeoTIFF, whatever its size.
 
@@ -399,7 +565,7 @@ def paint(
     height, width = box.shape
     shares = columns.names if columns.kind == "shares" else ()
     kind = "regression" if columns.kind == "shares" else columns.kind
-    look = _inputs_for(predictor, encoder)
+    look = _inputs_for(predictor, encoder, used)
     sampled: list[NDArray[np.float64]] = []
     rows = max(1, ROWS_AT_ONCE // width)
     ready = min(kept.at_hand("rows") * rows, height)
@@ -515,6 +681,7 @@ def predict_places(
     places: gpd.GeoDataFrame,
     level: float,
     kept: Unfinished,
+    used: Looks,
     kind: str = "places",
 ) -> dict[str, NDArray]:
     """Predict at places, in their order, 65,536 at a time; `kind` names the pieces kept."""
@@ -526,7 +693,9 @@ def predict_places(
 
     def part(start: int) -> dict[str, NDArray]:
         rows = slice(start, start + ROWS_AT_ONCE)
-        return predictor(_inputs(encoder, places.iloc[rows], spots[rows], views), level)
+        some = places.iloc[rows].reset_index(drop=True)
+        inputs = _inputs(encoder, some, spots[rows], views)
+        return predictor(Inputs(inputs.lonlat, {**inputs.views, **used.at_places(some)}), level)
 
     parts = []
     with progress("Predicting", len(places)) as advance:
@@ -544,11 +713,12 @@ def write_predictions(
     made: dict[str, Any],
     level: float,
     kept: Unfinished,
+    used: Looks,
 ) -> None:
     """Write predictions at places, one row a place in the same order, as GeoParquet."""
     from georama.products.geoparquet import write_points as write
 
-    said = predict_places(predictor, encoder, places, level, kept)
+    said = predict_places(predictor, encoder, places, level, kept, used)
     columns = predictor.columns
     table = places.copy()
     for name, values in _named(said, columns).items():
@@ -558,6 +728,9 @@ def write_predictions(
         table = table.rename(columns={"lower": "probability", "upper": "set_size"})
     table["applicable"] = said["applicable"]
     table["distance_km"] = said["distance_km"]
+    if "head" in said:
+        names = [" + ".join(head.layers) for head in predictor.heads]
+        table["layers"] = [names[number] for number in said["head"]]
     write(table, path, made)
 
 
@@ -571,6 +744,7 @@ def _write_rest(
     gridded: bool,
     clock: _Clock,
     made: dict[str, Any],
+    records: list[dict[str, Any]],
 ) -> None:
     """Model, held-out places, scores and the report."""
     from georama.products.atomic import writing
@@ -579,7 +753,8 @@ def _write_rest(
 
     with writing(folder / "model") as unfinished:
         unfinished.mkdir(exist_ok=True)
-        predictor.save(unfinished, {"scores": result["models"], "provenance": made})
+        card = {"scores": result["models"], "provenance": made, "layers": records}
+        predictor.save(unfinished, card)
     with writing(folder / "crossval.parquet") as unfinished:
         checked.to_parquet(unfinished, index=False)
     if gridded:
@@ -763,6 +938,7 @@ def _external(
     level: float,
     source: Any,
     kept: Unfinished,
+    used: Looks,
 ) -> list[dict[str, Any]]:
     """Scores against places that had no part in the training."""
     columns = predictor.columns
@@ -774,7 +950,7 @@ def _external(
         values = np.asarray(truth[list(labels.names)], dtype=np.float64)
     good = np.isfinite(values).all(axis=1)
     truth, values = truth.iloc[np.flatnonzero(good)].reset_index(drop=True), values[good]
-    said = predict_places(predictor, encoder, truth, level, kept, "check")
+    said = predict_places(predictor, encoder, truth, level, kept, used, "check")
     name = Path(source).name if isinstance(source, str | Path) else "given places"
     on = said["applicable"]
     parts = {name: np.ones(len(on), bool)}
@@ -830,7 +1006,7 @@ def _provenance(
         if name
         in (
             "target", "bbox", "region", "resolution", "kind", "unit", "model", "weights", "lon",
-            "lat", "crs", "layer", "period", "split", "sea", "level", "seed",
+            "lat", "crs", "layer", "period", "split", "sea", "keep_layers", "level", "seed",
         )
     }  # fmt: skip
     command = "georama map" if "georama" in Path(sys.argv[0]).name else "georama.map"

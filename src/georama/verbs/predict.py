@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from georama.errors import GeoramaError, UsageError
 from georama.heads.predictor import Predictor
+from georama.progress import tell
+from georama.sources.own_layers import Layer, matching, reopen, table_columns
 from georama.verbs.embed import find_encoder
-from georama.verbs.map import Box, area_of, paint, read_other, shown, title_of, write_predictions
+from georama.verbs.map import (
+    Box,
+    Looks,
+    area_of,
+    paint,
+    read_other,
+    shown,
+    title_of,
+    write_predictions,
+)
+from georama.wording import listing
 
 if TYPE_CHECKING:
     import geopandas as gpd
+
+    from georama.sample import Source
 
 
 def predict(
@@ -25,6 +41,7 @@ def predict(
     resolution: float | None = None,
     sea: bool | None = None,
     weights: str | Path | None = None,
+    sources: Sequence[str | Source] = (),
     level: float = 0.9,
 ) -> dict[str, Any]:
     """Predict with a saved model.
@@ -38,10 +55,13 @@ def predict(
         resolution: Cell size in degrees.
         sea: Whether to map the sea too.
         weights: Checkpoint of the encoder, where the map was made with one that has moved since.
+        sources: Layers that the map was made with (`--with`), where they have moved since or came
+            from Python; the others are read from where they were. The model goes on without those
+            that are gone, and this is told.
         level: Share of truths that the intervals are to hold; one of the fitted levels.
 
     Returns:
-        What was written, by name.
+        What was written, by name, and `notes` where layers are absent or have changed.
     """
     from georama.products.atomic import output_folder
     from georama.products.picture import draw_map
@@ -60,19 +80,72 @@ def predict(
         "region": region, "bbox": bbox, "resolution": resolution, "sea": sea, "level": level,
         "weights": weights,
     }  # fmt: skip
+    layers, notes = _layers_of(card, predictor, sources)
+    for note in notes:
+        tell(note)
+    parameters["sources"] = [one.spec or one.name for one in layers]
     read = [Path(at)] if isinstance(at, str | Path) else []
+    read += [one.path for one in layers if one.path is not None]
     made = provenance("georama predict", read, parameters, model=Path(model))
+    notes += _changed(layers, made, card)
     places = None if at is None else read_other(at)
     area = area_of(predictor.lonlat, bbox, region, resolution, sea)
     folder = output_folder(out)
-    request = fingerprint(made, *([] if places is None else [places.geometry.to_wkb()]))
+    given = []
+    if places is not None:
+        own = places[table_columns(layers, places)].astype(str).to_numpy(dtype=object)
+        given = [places.geometry.to_wkb(), own]
+    elif bound := [one.name for one in layers if not one.everywhere]:
+        notes.append(f"{listing(bound)}: absent in the cells of a map, the model goes without")
+    used = Looks(layers)
+    request = fingerprint(made, *given)
     with unfinished(folder, request) as kept:
         if places is not None:
             path = folder / "predictions.parquet"
-            write_predictions(path, predictor, encoder, places, made, level, kept)
-            return {"predictions": str(path)}
+            write_predictions(path, predictor, encoder, places, made, level, kept, used)
+            return {"predictions": str(path), **_noted(notes + used.notes)}
         path = folder / "map.tif"
-        paint(path, predictor, encoder, area, unit, made, level, kept)
+        paint(path, predictor, encoder, area, unit, made, level, kept, used)
         mapped = shown(path, predictor.columns, unit, level, title_of(predictor.columns.names))
         draw_map(mapped, None, folder / "map.png")
-        return {"map": str(path), "picture": str(folder / "map.png")}
+        written = {"map": str(path), "picture": str(folder / "map.png")}
+        return {**written, **_noted(notes + used.notes)}
+
+
+def _noted(notes: list[str]) -> dict[str, Any]:
+    return {"notes": notes} if notes else {}
+
+
+def _layers_of(
+    card: Mapping[str, Any], predictor: Predictor, sources: Sequence[str | Source]
+) -> tuple[list[Layer], list[str]]:
+    """The layers that the model reads, opened, and what is to be told of those that are gone."""
+    records = [one for one in card.get("layers", []) if one["name"] in predictor.layers]
+    given: dict[str, str | Source] = {}
+    for one in sources:
+        record = matching(records, one)
+        if record["name"] in given:
+            raise UsageError(f"the layer {record['name']} was given twice", remedy="give it once")
+        given[record["name"]] = one
+    layers, notes = [], []
+    for record in records:
+        name = record["name"]
+        try:
+            layers.append(reopen(record, given.get(name)))
+        except GeoramaError as error:
+            if name in given:
+                raise
+            notes.append(f"the model goes on without the layer {name}: {error}")
+    return layers, notes
+
+
+def _changed(
+    layers: Sequence[Layer], made: Mapping[str, Any], card: Mapping[str, Any]
+) -> list[str]:
+    """Tell of files that are not those that the model was made with."""
+    before = set(card.get("provenance", {}).get("inputs", {}).values())
+    return [
+        f"the layer {one.name} reads {one.path}, which is not the file that the model was made with"
+        for one in layers
+        if one.path is not None and made["inputs"][str(one.path)] not in before
+    ]
