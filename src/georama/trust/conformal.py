@@ -85,7 +85,7 @@ class Conformal:
                 for c, level in enumerate(levels):
                     # The finite-sample correction of split-conformal prediction.
                     wanted = min(1.0, level * (1 + 1 / effective))
-                    place = min(np.searchsorted(share, wanted), len(rank) - 1)
+                    place = min(np.searchsorted(share, wanted - 1e-9), len(rank) - 1)
                     found[c, m, j] = relative[rank[place], j]
         quantiles = _rising(found * np.exp(knots)[:, None])
         return cls(centre, slope, knots, np.array(levels), quantiles)
