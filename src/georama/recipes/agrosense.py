@@ -47,7 +47,7 @@ CARD = Card(
     left_out="The authors' code and Indian soil raster are not public and widths and loss weights "
     "are ours. A small convolution stands for their image backbones, soil properties are a third "
     "head, numbers of the table enter by their quantile, and random subsets of modalities and of "
-    "the table's numbers are hidden in training, which the paper does not do.",
+    "the table's numbers are hidden in training, of which the abstract says nothing.",
     licence="Apache-2.0 (written anew from the abstract; no public code)",
     known_limits=(
         "The public crop table is nearly separable: trees on the table alone do better.",

@@ -185,7 +185,7 @@ class GeoLink:
             "steps": steps,
             "batch": batch,
             "seed": self.seed,
-            "losses": losses[-1] if losses else {},
+            "losses": {key: value for key, value in (losses or [{}])[-1].items() if key != "s"},
         }
         card = replace(self.card, data=self.card.data or "images and graphs of the user",
                        training=training)  # fmt: skip

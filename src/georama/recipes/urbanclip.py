@@ -44,7 +44,7 @@ CARD = Card(
     "key and value for all heads, rotary positions, pooled queries, tied output), both losses with "
     "equal weight, learned temperature, half of the patches hidden in training, weight decay, the "
     "probe 256 wide on a standardised target; the network equals the authors' within 1e-5, and "
-    "weights of theirs are read",
+    "the tensors of their class load, those of its image encoder excepted",
     left_out="The published experiments fine-tune CoCa ViT-L/14 of open_clip instead, whose "
     "weights are not here; so sizes are for a processor unless given. Captions are not written by "
     "a language model unless the caller gives one. Pieces of words are learned from the captions "
@@ -189,7 +189,7 @@ class UrbanCLIP:
             "steps": steps,
             "batch": batch,
             "seed": self.seed,
-            "losses": losses[-1] if losses else {},
+            "losses": {key: value for key, value in (losses or [{}])[-1].items() if key != "s"},
         }
         return replace(
             self,
