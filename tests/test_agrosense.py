@@ -1,8 +1,5 @@
 """AgroSense: any subset of table, raster and picture; what is absent changes nothing."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,9 +12,9 @@ from georama.errors import DataError, UsageError
 from georama.fusion.cross import CrossAttention
 from georama.recipes.agrosense import SOIL_BANDS, AgroSense
 from georama.sources.rasters import patches_at
+from samples import SHARED, needs
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-CROPS = Path(os.environ.get("GEORAMA_SHARED_DATA", SHARED)) / "crop_recommendation"
+CROPS = SHARED / "crop_recommendation"
 
 
 def simulated(n=240, seed=0):
@@ -202,7 +199,7 @@ def test_patches_are_cut_by_the_crs_of_the_raster(tmp_path, crs):
     assert np.isnan(patches[2]).all()
 
 
-@pytest.mark.skipif(not CROPS.is_dir(), reason="the sample crop_recommendation is not here")
+@needs("crop_recommendation")
 def test_real_crops_are_told_apart():
     table = pd.read_csv(CROPS / "crop_recommendation.csv")
     crop = table.pop("label").to_numpy()

@@ -1,7 +1,5 @@
 """Labelled sets: places with a unit, a licence and the layers that would give the answer away."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +8,8 @@ from georama.errors import DataError, NetworkError, UsageError
 from georama.places import check_places
 from georama.sources import kit, labels
 from georama.sources.labels import LABELS, label_names, labelled
+from samples import SHARED
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 IN_KIT = [name for name, entry in LABELS.items() if entry.package]
 IN_FOLDER = [name for name, entry in LABELS.items() if not entry.package]
 KINDS = {"regression", "classification", "circular", "shares"}

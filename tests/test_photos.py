@@ -1,8 +1,5 @@
 """Photographs: position and heading from EXIF, statistics of the picture, absence beyond reach."""
 
-import os
-from pathlib import Path
-
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -10,6 +7,7 @@ from PIL import Image
 
 from georama.errors import DataError
 from georama.sources.photos import STATISTICS, Photos, read_position, statistics
+from samples import SHARED, needs
 
 LAT, LON = 52.52, -13.4
 
@@ -100,19 +98,19 @@ def test_statistics_lie_between_0_and_1():
     assert ((said >= 0) & (said <= 1)).all()
 
 
-SHARED = Path(os.environ.get("GEORAMA_SHARED_DATA", "/nowhere")) / "street_photos"
+STREET = SHARED / "street_photos"
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="GEORAMA_SHARED_DATA has no street_photos")
+@needs("street_photos")
 def test_real_photographs_lie_where_their_index_says():
     import pandas as pd
 
-    index = pd.read_csv(SHARED / "index.csv")
+    index = pd.read_csv(STREET / "index.csv")
     for row in index.itertuples():
-        photo = read_position(SHARED / str(row.file))
+        photo = read_position(STREET / str(row.file))
         assert photo is not None
         assert photo.lonlat == pytest.approx((row.lon, row.lat), abs=1e-6)
-    view = Photos(SHARED).observe(points(*index[["lon", "lat"]].to_numpy()))
+    view = Photos(STREET).observe(points(*index[["lon", "lat"]].to_numpy()))
     assert view.present.all()
     berlin = index["file"].str.startswith("berlin").to_numpy()
     assert (view.values[berlin, -1] == 3).all()

@@ -129,7 +129,7 @@ def test_the_antimeridian_is_no_edge():
     assert wrapped_band.sectors[0, 0].sum() == pytest.approx(band.sectors[0, 0].sum())
 
 
-def test_sectors_are_compass_directions_and_compat_has_the_authors(helsinki):
+def test_sectors_follow_true_bearings_and_compat_has_the_authors(helsinki):
     lon, lat = HERE[0]
     north = shapely.Point(lon, lat + 0.003)
     east = shapely.Point(lon + 0.006, lat)

@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import rasterio
@@ -13,9 +10,9 @@ from georama.errors import DataError, UsageError
 from georama.objectives.contrastive import symmetric_cross_entropy
 from georama.recipes.satclip import SatCLIP
 from georama.sources.s2_100k import read_index, read_patch
+from samples import SHARED, needs
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-PATCHES = Path(os.environ.get("GEORAMA_SHARED_DATA", SHARED)) / "s2_global_patches"
+PATCHES = SHARED / "s2_global_patches"
 
 
 def pairs(n, seed=0):
@@ -152,7 +149,7 @@ def test_fits_a_folder_with_an_image_network_of_the_caller(tmp_path):
     assert plain.tensors["visual.weight"].shape == (4, 65)
 
 
-@pytest.mark.skipif(not PATCHES.is_dir(), reason="the sample s2_global_patches is not here")
+@needs("s2_global_patches")
 def test_fits_real_patches():
     model = SatCLIP(degrees=4, width=16, hidden=32).fit(PATCHES, steps=30, rate=1e-3)
     assert model.card.training["pairs"] == 16

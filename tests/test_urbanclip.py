@@ -1,7 +1,5 @@
 import json
-import os
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +14,14 @@ from georama.recipes.urbanclip import UrbanCLIP
 from georama.sources import packaged
 from georama.sources.describe import describe
 from georama.sources.world_stack import CELL_DEG, WorldStack
+from samples import SHARED, needs
 
 SMALL: dict[str, Any] = {
     "image_px": 16, "patch_px": 4, "image_width": 24, "image_depth": 1, "image_heads": 2,
     "width": 32, "read_depth": 1, "write_depth": 1, "head_width": 8, "heads": 4, "queries": 4,
     "most_pieces": 320, "length": 14,
 }  # fmt: skip
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-TILES = Path(os.environ.get("GEORAMA_SHARED_DATA", SHARED)) / "osm_tiles_text"
+TILES = SHARED / "osm_tiles_text"
 COLOURS, SIDES = ("red", "green", "blue"), ("left", "right")
 
 
@@ -237,7 +235,7 @@ def test_learns_from_real_pictures_and_descriptions():
 
 
 @pytest.mark.claim
-@pytest.mark.skipif(not TILES.is_dir(), reason="the sample osm_tiles_text is not here")
+@needs("osm_tiles_text")
 def test_learns_map_tiles_and_their_texts():
     """36 real tiles of three cities: the loss of captions falls, and tiles find their own text."""
     rows = [json.loads(line) for line in (TILES / "tiles.jsonl").read_text().splitlines()]

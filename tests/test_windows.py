@@ -1,5 +1,4 @@
 import os
-from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -14,9 +13,9 @@ from rasterio.enums import Resampling
 from georama.errors import DataError, UsageError
 from georama.sources.embedding_products import dequantise_alphaearth
 from georama.sources.windows import Rasters
+from samples import SHARED, needs
 
 UTM = Affine(10, 0, 500_000, 0, -10, 6_700_000)
-SHARED = Path(os.environ.get("GEORAMA_SHARED_DATA", "/work/shared/data"))
 GEOD = pyproj.Geod(ellps="WGS84")
 
 
@@ -139,10 +138,9 @@ def test_windows_are_those_of_a_search_over_all_pixels(tmp_path, crs, transform)
     assert view.columns[:2] == ("band 1@pixel", "band 2@pixel")
 
 
+@needs("terramesh_aligned")
 def test_windows_of_sentinel_2_equal_plain_rasterio():
     folder = SHARED / "terramesh_aligned" / "S2L2A"
-    if not folder.is_dir():
-        pytest.skip("terramesh_aligned is absent (GEORAMA_SHARED_DATA)")
     files = sorted(folder.glob("*.tif"))
     lonlat = []
     for file in files:

@@ -18,6 +18,24 @@ if TYPE_CHECKING:
     import torch
 
 
+def adamw(module: torch.nn.Module, rate: float, decay: float) -> torch.optim.AdamW:
+    """AdamW that shrinks matrices and leaves biases, norms and temperatures alone.
+
+    Args:
+        module: Its trainable parameters are optimised.
+        rate: Peak learning rate.
+        decay: Weight decay of parameters with two dimensions or more.
+    """
+    import torch
+
+    free = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in free if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in free if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate)
+
+
 def train(
     module: torch.nn.Module,
     optimiser: torch.optim.Optimizer,

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from georama.card import Card
 from georama.errors import DataError, UsageError
+from georama.model_folder import load_model, save_model
 from georama.wording import listing, nearest
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ KNOTS = 33
 SPREAD = 1.7
 """Quantiles 0..1 are stretched to ±this, so that a column has a deviation of about 1."""
 CHUNK = 1024
+TREES = "trees.json"
 UNKNOWN = -100
 """What cross-entropy leaves out; a row without a label has it as its class."""
 
@@ -319,38 +321,27 @@ class AgroSense:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors`, `trees.json` and `card.json`."""
-        from safetensors.numpy import save_file
-
         self._trained()
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        told = {name: value for name, value in asdict(self).items() if name in _SETTINGS}
-        tensors = {key: np.ascontiguousarray(value) for key, value in self.tensors.items()}
-        save_file(tensors, folder / "model.safetensors", {"settings": json.dumps(told)})
-        (folder / "trees.json").write_text(json.dumps(dict(self.trees)), encoding="utf-8")
-        (folder / "card.json").write_text(self.card.to_json(), encoding="utf-8")
-        return folder
+        settings = {name: value for name, value in asdict(self).items() if name in _SETTINGS}
+        told, texts = {"settings": json.dumps(settings)}, {TREES: json.dumps(dict(self.trees))}
+        return save_model(folder, self.tensors, self.card, told, texts)
 
     @classmethod
     def load(cls, folder: str | Path) -> AgroSense:
         """Read what `save` wrote."""
-        from safetensors import safe_open
-
-        file = Path(folder) / "model.safetensors"
-        with safe_open(file, framework="numpy") as opened:
-            told = (opened.metadata() or {}).get("settings")
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        stored = load_model(folder, "AgroSense", TREES)
+        told = stored.metadata.get("settings")
         if told is None:
             raise DataError(
-                f"{file} holds no settings of an AgroSense", remedy="give a folder that save wrote"
+                f"{folder} holds no settings of an AgroSense",
+                remedy="give a folder that save wrote",
             )
         settings: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in json.loads(told).items()
         }
-        trees = json.loads((Path(folder) / "trees.json").read_text(encoding="utf-8"))
-        card = Card.from_json(Path(folder) / "card.json")
-        return cls(**settings, trees=trees, tensors=tensors, card=card)
+        trees = json.loads(stored.texts[TREES])
+        return cls(**settings, trees=trees, tensors=stored.tensors, card=stored.card)
 
     def _network(self) -> torch.nn.Module:
         """The untrained network: query of the table, tokens of patches, attention, heads."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from georama.card import Card
 from georama.encoders.pictures import check_images, scale_of, scaled
 from georama.errors import DataError, UsageError
+from georama.model_folder import load_model, save_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,7 +134,7 @@ class GeoLink:
 
         from georama.encoders.things import Graph
         from georama.fusion.image_graph import draw_masks
-        from georama.learning import train
+        from georama.learning import adamw, train
         from georama.objectives.hidden import image_graph_losses
 
         pixels, pictured = self._images(images, graphs)
@@ -148,12 +149,6 @@ class GeoLink:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = self._network().train()
-            groups = [
-                {"params": [p for p in network.parameters() if p.requires_grad and p.ndim > 1],
-                 "weight_decay": decay},
-                {"params": [p for p in network.parameters() if p.requires_grad and p.ndim < 2],
-                 "weight_decay": 0.0},
-            ]  # fmt: skip
 
             def loss_at(step: int) -> dict[str, Tensor]:
                 draw = np.random.default_rng([self.seed, step])
@@ -166,10 +161,9 @@ class GeoLink:
                 guess = network(seen, graph, masks, here)
                 return image_graph_losses(guess, seen, graph, masks, here)
 
-            optimiser = torch.optim.AdamW(groups, lr=rate)
             losses = train(
                 network,
-                optimiser,
+                adamw(network, rate, decay),
                 loss_at,
                 steps=steps,
                 title="Training GeoLink",
@@ -270,30 +264,18 @@ class GeoLink:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from safetensors.numpy import save_file
-
         self._ready()
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {key: np.ascontiguousarray(value) for key, value in self.tensors.items()}
-        save_file(tensors, folder / "model.safetensors", {"settings": json.dumps(self._sizes())})
-        (folder / "card.json").write_text(self.card.to_json(), encoding="utf-8")
-        return folder
+        told = {"settings": json.dumps(self._sizes())}
+        return save_model(folder, self.tensors, self.card, told)
 
     @classmethod
     def load(cls, folder: str | Path) -> GeoLink:
         """Read what `save` wrote."""
-        from safetensors import safe_open
-
-        file = Path(folder) / "model.safetensors"
-        if not file.exists():
-            raise DataError(f"wanted trained weights, {file} does not exist", remedy="call save")
-        with safe_open(file, framework="numpy") as opened:
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-            told = json.loads((opened.metadata() or {}).get("settings", "{}"))
-        if "img_fusion_mlp.weight" not in tensors:
-            raise DataError(f"{file} holds weights of another model, not of GeoLink")
-        return cls(**told, card=Card.from_json(Path(folder) / "card.json"), tensors=tensors)
+        stored = load_model(folder, "GeoLink")
+        if "img_fusion_mlp.weight" not in stored.tensors:
+            raise DataError(f"{folder} holds weights of another model, not of GeoLink")
+        told = json.loads(stored.metadata.get("settings", "{}"))
+        return cls(**told, card=stored.card, tensors=stored.tensors)
 
     @classmethod
     def load_authors(cls, file: str | Path, heads: int | None = None) -> GeoLink:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from georama.card import Card
 from georama.encoders.harmonics import Convention, spherical_harmonics
 from georama.encoders.location import Siren, check_lonlat
 from georama.errors import DataError, UsageError
+from georama.model_folder import MODEL, load_model, save_model
 
 if TYPE_CHECKING:
     from georama.encoders.graph import PlaceGraphNet
@@ -41,7 +42,7 @@ CARD = Card(
     "their transformer, harmonics and SIREN, multi-positive symmetric cross-entropy with the "
     "temperature capped at 100, names of all tensors",
     left_out="Labels are embedded by a callable of the caller; without one, by their spelling. "
-    "Sectors are true compass directions, points inside polygons are fixed, a missing type has no "
+    "Sectors follow true bearings, points inside polygons are fixed, a missing type has no "
     "weight, what bands measure is read through a logarithm, places are the same where their "
     "coordinates are before the jitter, graphs and bands are hidden now and then in training, and "
     "the rate follows a warm-up and a cosine; compat=True has the authors' way of each but "
@@ -134,7 +135,7 @@ class OSMGraphCLIP:
         import torch
 
         from georama.encoders.graph import PlaceGraphNet, to_hetero, to_tensors
-        from georama.learning import train
+        from georama.learning import adamw, train
         from georama.objectives.contrastive import multi_positive_cross_entropy
 
         lonlat = check_lonlat(lonlat)
@@ -155,10 +156,6 @@ class OSMGraphCLIP:
                 layers=self.layers,
                 compat=self.compat,
             )
-            groups = [
-                {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": decay},
-                {"params": [p for p in net.parameters() if p.ndim < 2], "weight_decay": 0.0},
-            ]
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
                 generator = np.random.default_rng([self.seed, step])
@@ -183,7 +180,7 @@ class OSMGraphCLIP:
                 owned = torch.from_numpy(positive)
                 return {"contrast": multi_positive_cross_entropy(seen, here, net.scale, owned)}
 
-            optimiser = torch.optim.AdamW(groups, lr=rate)
+            optimiser = adamw(net, rate, decay)
             asked = f"{self!r} {steps} {batch} {rate} {decay} {jitter_deg} {hide} {len(usable)}"
             history = train(
                 net,
@@ -246,38 +243,26 @@ class OSMGraphCLIP:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from safetensors.numpy import save_file
-
         self._location()
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         told = {"legendre_polys": str(self.degrees), "harmonics_calculation": self.convention}
         told |= {"seed": str(self.seed), "heads": str(self.heads), "compat": str(self.compat)}
-        tensors = {key: np.ascontiguousarray(value) for key, value in self.tensors.items()}
-        save_file(tensors, folder / "model.safetensors", told)
-        (folder / "card.json").write_text(self.card.to_json(), encoding="utf-8")
-        return folder
+        return save_model(folder, self.tensors, self.card, told)
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> OSMGraphCLIP:
         """Read what `save` wrote; without a folder, the packaged weights."""
-        from safetensors import safe_open
-
         from georama.encoders.checkpoints import load_location_weights
 
         folder = Path(PACKAGED if folder is None else folder)
-        location = load_location_weights(folder / "model.safetensors")
+        stored = load_model(folder, "OSMGraphCLIP")
+        location = load_location_weights(folder / MODEL)
         if not isinstance(location, Siren) or not location.name.startswith("osmgraphclip"):
             raise DataError(
                 f"{folder} holds weights of {location.name}, not of OSMGraphCLIP",
                 remedy="give it to find_encoder, which finds the family by itself",
             )
-        with safe_open(folder / "model.safetensors", framework="numpy") as opened:
-            tensors: dict[str, Any] = {
-                key: opened.get_tensor(key).astype(np.float32)
-                for key in opened.keys()  # noqa: SIM118
-            }
-            told = opened.metadata() or {}
+        tensors = {key: value.astype(np.float32) for key, value in stored.tensors.items()}
+        told = stored.metadata
         banded = "band_encoder.out_proj.weight" in tensors
         return cls(
             degrees=location.degrees,

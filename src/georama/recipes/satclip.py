@@ -22,6 +22,7 @@ from georama.card import Card
 from georama.encoders.harmonics import Convention, spherical_harmonics
 from georama.encoders.location import Siren, check_lonlat
 from georama.errors import DataError, UsageError
+from georama.model_folder import MODEL, load_model, save_model
 
 CARD = Card(
     name="satclip",
@@ -103,7 +104,7 @@ class SatCLIP:
         import torch
 
         from georama.encoders.siren import SirenNet
-        from georama.learning import train
+        from georama.learning import adamw, train
         from georama.objectives.contrastive import symmetric_cross_entropy
 
         lonlat, seen = _pairs(places, features, image)
@@ -118,12 +119,6 @@ class SatCLIP:
             )
             model.visual = view = torch.nn.Linear(views.shape[1], self.width)
             model.logit_scale = sharp = torch.nn.Parameter(torch.log(torch.tensor(1 / 0.07)))
-            matrices = [p for p in model.parameters() if p.ndim > 1]
-            others = [p for p in model.parameters() if p.ndim < 2]
-            groups = [
-                {"params": matrices, "weight_decay": decay},
-                {"params": others, "weight_decay": 0.0},
-            ]
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
                 generator = np.random.default_rng([self.seed, step])
@@ -136,8 +131,14 @@ class SatCLIP:
                 loss = symmetric_cross_entropy(view(views[some]), here, sharp.exp())
                 return {"contrast": loss}
 
-            optimiser = torch.optim.AdamW(groups, lr=rate)
-            train(model, optimiser, loss_at, steps=steps, title="Training SatCLIP", report=report)
+            train(
+                model,
+                adamw(model, rate, decay),
+                loss_at,
+                steps=steps,
+                title="Training SatCLIP",
+                report=report,
+            )
         tensors = {key: value.numpy() for key, value in model.state_dict().items()}
         tensors |= {"seen.mean": mean.astype("f4"), "seen.spread": spread.astype("f4")}
         training = {"pairs": len(lonlat), "steps": steps, "batch": batch, "seed": self.seed}
@@ -160,42 +161,31 @@ class SatCLIP:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from safetensors.numpy import save_file
-
         self._location()
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         told = {"legendre_polys": str(self.degrees), "harmonics_calculation": self.convention}
-        tensors = {key: np.ascontiguousarray(value) for key, value in self.tensors.items()}
-        save_file(tensors, folder / "model.safetensors", told | {"seed": str(self.seed)})
-        (folder / "card.json").write_text(self.card.to_json(), encoding="utf-8")
-        return folder
+        return save_model(folder, self.tensors, self.card, told | {"seed": str(self.seed)})
 
     @classmethod
     def load(cls, folder: str | Path) -> SatCLIP:
         """Read what `save` wrote."""
-        from safetensors import safe_open
-
         from georama.encoders.checkpoints import load_location_weights
 
-        file = Path(folder) / "model.safetensors"
+        stored = load_model(folder, "SatCLIP")
+        file = Path(folder) / MODEL
         location = load_location_weights(file)
         if not isinstance(location, Siren):
             raise DataError(
                 f"{file} holds weights of {location.name}, not of SatCLIP",
                 remedy="give it to find_encoder, which finds the family by itself",
             )
-        with safe_open(file, framework="numpy") as opened:
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-            seed = int((opened.metadata() or {}).get("seed", 0))
         return cls(
             degrees=location.degrees,
             width=location.width,
             hidden=len(location.weights[0]),
             convention=location.convention,
-            seed=seed,
-            card=Card.from_json(Path(folder) / "card.json"),
-            tensors=tensors,
+            seed=int(stored.metadata.get("seed", 0)),
+            card=stored.card,
+            tensors=stored.tensors,
         )
 
     def _location(self) -> Siren:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from georama.card import Card
 from georama.encoders.pictures import check_images, scale_of, scaled
 from georama.errors import DataError, UsageError
+from georama.model_folder import load_model, save_model
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,9 @@ CARD = Card(
         "With few pairs the captions that it writes are those it has read.",
     ),
 )
+
+
+PIECES = "pieces.json"
 
 
 @dataclass(eq=False)
@@ -130,7 +134,7 @@ class UrbanCLIP:
         import torch
 
         from georama.heads.words import Pieces
-        from georama.learning import train
+        from georama.learning import adamw, train
         from georama.objectives.captions import caption_losses
 
         pixels, there = check_images(images, self.bands, self.patch_px)
@@ -159,11 +163,6 @@ class UrbanCLIP:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = self._network(len(pieces))
-            free = [p for p in network.parameters() if p.requires_grad]
-            groups = [
-                {"params": [p for p in free if p.ndim > 1], "weight_decay": decay},
-                {"params": [p for p in free if p.ndim < 2], "weight_decay": 0.0},
-            ]
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
                 draw = np.random.default_rng([self.seed, step])
@@ -174,7 +173,7 @@ class UrbanCLIP:
 
             losses = train(
                 network,
-                torch.optim.AdamW(groups, lr=rate),
+                adamw(network, rate, decay),
                 loss_at,
                 steps=steps,
                 title="Training UrbanCLIP",
@@ -256,43 +255,28 @@ class UrbanCLIP:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors`, `pieces.json` and `card.json`."""
-        from safetensors.numpy import save_file
-
         self._ready()
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {key: np.ascontiguousarray(value) for key, value in self.tensors.items()}
         hidden = ("card", "tensors", "pieces")
         settings = {
             k: v for k, v in asdict(replace(self, tensors={}, pieces=None)).items()
             if k not in hidden
         }  # fmt: skip
-        save_file(tensors, folder / "model.safetensors", {"settings": json.dumps(settings)})
-        (folder / "pieces.json").write_text(self._pieces().to_json(), encoding="utf-8")
-        (folder / "card.json").write_text(self.card.to_json(), encoding="utf-8")
-        return folder
+        told, texts = {"settings": json.dumps(settings)}, {PIECES: self._pieces().to_json()}
+        return save_model(folder, self.tensors, self.card, told, texts)
 
     @classmethod
     def load(cls, folder: str | Path) -> UrbanCLIP:
         """Read what `save` wrote."""
-        from safetensors import safe_open
-
         from georama.heads.words import Pieces
 
-        folder = Path(folder)
-        file = folder / "model.safetensors"
-        if not file.exists():
-            raise DataError(f"wanted trained weights, {file} does not exist", remedy="call save")
-        with safe_open(file, framework="numpy") as opened:
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-            told = json.loads((opened.metadata() or {}).get("settings", "{}"))
-        if "captioner.img_queries" not in tensors:
-            raise DataError(f"{file} holds weights of another model, not of UrbanCLIP")
+        stored = load_model(folder, "UrbanCLIP", PIECES)
+        if "captioner.img_queries" not in stored.tensors:
+            raise DataError(f"{folder} holds weights of another model, not of UrbanCLIP")
         return cls(
-            **told,
-            card=Card.from_json(folder / "card.json"),
-            pieces=Pieces.from_json((folder / "pieces.json").read_text(encoding="utf-8")),
-            tensors=tensors,
+            **json.loads(stored.metadata.get("settings", "{}")),
+            card=stored.card,
+            pieces=Pieces.from_json(stored.texts[PIECES]),
+            tensors=stored.tensors,
         )
 
     def _network(self, pieces: int) -> Any:

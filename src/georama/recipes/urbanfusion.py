@@ -26,6 +26,7 @@ from georama.encoders.harmonics import spherical_harmonics
 from georama.encoders.location import check_lonlat
 from georama.errors import DataError, UsageError
 from georama.fusion.masking import all_subsets, random_halves, random_subsets
+from georama.model_folder import load_model, save_model
 from georama.sample import View
 from georama.wording import listing
 
@@ -143,7 +144,7 @@ class UrbanFusion:
         """
         import torch
 
-        from georama.learning import train
+        from georama.learning import adamw, train
         from georama.objectives.contrastive import symmetric_cross_entropy
         from georama.objectives.masked import latent_reconstruction
 
@@ -173,10 +174,6 @@ class UrbanFusion:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = self._network(dropout)
-            groups = [
-                {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": decay},
-                {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
-            ]
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
                 generator = np.random.default_rng([self.seed, step])
@@ -204,7 +201,7 @@ class UrbanFusion:
                 return losses
 
             history = train(
-                model, torch.optim.AdamW(groups, lr=rate), loss_at, steps=steps,
+                model, adamw(model, rate, decay), loss_at, steps=steps,
                 title="Training UrbanFusion", folder=folder, report=report,
                 fingerprint=_fingerprint(
                     inputs, present, self.modalities, self.degrees, self.width, self.layers,
@@ -282,42 +279,26 @@ class UrbanFusion:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from safetensors.numpy import save_file
-
         self._ready()
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         settings = {
             "modalities": dict(self.modalities), "degrees": self.degrees, "width": self.width,
             "layers": self.layers, "contrasted": self.contrasted, "seed": self.seed,
         }  # fmt: skip
-        tensors = {key: np.ascontiguousarray(value) for key, value in self.tensors.items()}
-        save_file(tensors, folder / "model.safetensors", {"urbanfusion": json.dumps(settings)})
-        (folder / "card.json").write_text(self.card.to_json(), encoding="utf-8")
-        return folder
+        told = {"urbanfusion": json.dumps(settings)}
+        return save_model(folder, self.tensors, self.card, told)
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> UrbanFusion:
         """Read what `save` wrote; without a folder, the place model that georama ships."""
-        from safetensors import SafetensorError, safe_open
-
-        folder = Path(folder or Path(__file__).parents[1] / "weights" / "place")
-        file = folder / "model.safetensors"
-        if not file.exists():
+        folder = folder or Path(__file__).parents[1] / "weights" / "place"
+        stored = load_model(folder, "UrbanFusion", remedy="train with fit and save")
+        if "urbanfusion" not in stored.metadata:
             raise DataError(
-                f"wanted trained weights, {file} does not exist", remedy="train with fit and save"
-            )
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-                settings = json.loads((opened.metadata() or {})["urbanfusion"])
-            card = Card.from_json(folder / "card.json")
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"the weights of UrbanFusion in {folder} are damaged or of another model ({error})",
+                f"{folder} holds weights of another model, not of UrbanFusion",
                 remedy="give the folder that save wrote",
-            ) from None
-        return cls(**settings, card=card, tensors=tensors)
+            )
+        settings = json.loads(stored.metadata["urbanfusion"])
+        return cls(**settings, card=stored.card, tensors=stored.tensors)
 
     def _network(self, dropout: float = 0.0) -> Any:
         """The torch module: `fuse`, the heads `align` and `tell`, and the temperature."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from georama.card import Card
 from georama.encoders.location import Floats, stream
 from georama.encoders.spheregrid import SphereGrid, blend
-from georama.errors import DataError
+from georama.model_folder import load_model, save_model
 
 if TYPE_CHECKING:
     from georama.encoders.surroundings import Surroundings
@@ -105,9 +105,6 @@ class World:
 
     def save(self, folder: Path) -> None:
         """Write `model.safetensors` and `card.json`."""
-        from safetensors.numpy import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, NDArray] = {}
         for k, (codes, kept) in enumerate(zip(self.codes, self.kept, strict=True)):
             tensors[f"codes.{k}"] = codes
@@ -116,29 +113,14 @@ class World:
         for k, (weight, bias) in enumerate(self.layers):
             tensors[f"layers.{k}.weight"] = weight.astype(np.float16)
             tensors[f"layers.{k}.bias"] = bias.astype(np.float32)
-        unfinished = folder / ".model.safetensors.part"
-        save_file(tensors, unfinished)
-        unfinished.rename(folder / "model.safetensors")
-        (folder / "card.json").write_text(self.card.to_json(), encoding="utf-8")
+        save_model(folder, tensors, self.card)
 
     @classmethod
     def load(cls, folder: Path | None = None) -> World:
         """Read a trained encoder; without a folder, the one that georama ships."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         folder = folder or Path(__file__).parents[1] / "weights" / "world"
-        file = folder / "model.safetensors"
-        if not file.exists():
-            raise DataError(f"wanted trained weights, {file} does not exist", remedy="make weights")
-        try:
-            tensors = load_file(file)
-            card = Card.from_json(folder / "card.json")
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"the trained encoder in {folder} is damaged ({error})",
-                remedy="install georama again, or make weights",
-            ) from None
+        stored = load_model(folder, "world", remedy="install georama again, or make weights")
+        tensors = stored.tensors
         kept = tuple(
             np.unpackbits(tensors[f"kept.{k}"])[: len(SphereGrid(rows))].astype(bool)
             if f"kept.{k}" in tensors
@@ -150,7 +132,7 @@ class World:
             for k in range(3)
         )
         codes = tuple(tensors[f"codes.{k}"] for k in range(len(LEVELS)))
-        return cls(codes, kept, layers, card)
+        return cls(codes, kept, layers, stored.card)
 
     @classmethod
     def fit(
