@@ -42,22 +42,15 @@ def train_world(out: Path, *, steps: int = 3500, seed: int = 0) -> World:
         steps: Optimiser steps; 3,500 took 54 minutes on two cores.
         seed: Of initial values and batches.
     """
-    stack = WorldStack(build(kit.kit_folder() / "stack"))
-    surroundings = Surroundings.build(stack, kit.kit_folder() / "surroundings")
+    surroundings = _surroundings()
     start = time.perf_counter()
     checkpoint = kit.kit_folder() / "training" / f"world-{steps}-{seed}"
     world = World.fit(surroundings, checkpoint, steps=steps, seed=seed, report=_report)
-    sources = sorted({layer.source for layer in LAYERS})
     card = replace(
         world.card,
-        data=f"real: {len(LAYERS)} layers of the world stack, out of {', '.join(sources)}",
+        data=f"real: {len(LAYERS)} layers of the world stack, out of {_sources()}",
         licence="Apache-2.0; credits of the data in the kit's ATTRIBUTION.md",
-        training={
-            "command": f"python -m georama.weights --only world --steps {steps} --seed {seed}",
-            "minutes": round((time.perf_counter() - start) / 60),
-            "machine": f"{platform.machine()}, Python {platform.python_version()}",
-            **world.card.training,
-        },
+        training={**_run("world", steps, seed, start), **world.card.training},
     )
     world = replace(world, card=card)
     world.save(out)
@@ -75,8 +68,7 @@ def train_place(out: Path, *, steps: int = 1500, seed: int = 0) -> UrbanFusion:
         steps: Optimiser steps.
         seed: Of initial values, batches and masks; the places are the same for every seed.
     """
-    stack = WorldStack(build(kit.kit_folder() / "stack"))
-    surroundings = Surroundings.build(stack, kit.kit_folder() / "surroundings")
+    surroundings = _surroundings()
     lonlat = _land_places(surroundings, PLACES)
     lonlat = lonlat[~kept_back(lonlat, KEPT_BACK_DEG, KEPT_BACK_SHARE)]
     views = PlaceViews(surroundings, packaged.settlements()).observe(lonlat)
@@ -84,16 +76,13 @@ def train_place(out: Path, *, steps: int = 1500, seed: int = 0) -> UrbanFusion:
     start = time.perf_counter()
     checkpoint = kit.kit_folder() / "training" / f"place-{steps}-{seed}"
     model = model.fit(lonlat, views, steps=steps, folder=checkpoint, report=_report)
-    sources = sorted({layer.source for layer in LAYERS})
     card = replace(
         model.card,
         data=f"real: {len(lonlat)} land places, described by the layers of the world stack out of "
-        f"{', '.join(sources)}, and by the names of settlements of GeoNames around them",
+        f"{_sources()}, and by the names of settlements of GeoNames around them",
         licence="Apache-2.0; credits of the data in the kit's ATTRIBUTION.md",
         training={
-            "command": f"python -m georama.weights --only place --steps {steps} --seed {seed}",
-            "minutes": round((time.perf_counter() - start) / 60),
-            "machine": f"{platform.machine()}, Python {platform.python_version()}",
+            **_run("place", steps, seed, start),
             "kept_back": f"blocks of {KEPT_BACK_DEG:g} degrees, {KEPT_BACK_SHARE:.0%}, seed 0",
             **model.card.training,
         },
@@ -155,8 +144,11 @@ def train_osmgraphclip(out: Path, *, steps: int = 1200, seed: int = 0) -> OSMGra
         every=100,
         report=_report,
     )
-    command = f"python -m georama.weights --only osmgraphclip --steps {steps} --seed {seed}"
-    scores: dict[str, Any] = {"command": command, "held_out": f"blocks of {BLOCK_DEG:g} degrees"}
+    run = _run("osmgraphclip", steps, seed, start)
+    scores: dict[str, Any] = {
+        "command": run["command"],
+        "held_out": f"blocks of {BLOCK_DEG:g} degrees",
+    }
     for name, rows in (("held out", np.flatnonzero(test)), ("trained on", known)):
         # as many of each, since recall depends on how many there are to choose from
         rows = generator.choice(rows, min(test.sum(), RANKED), replace=False)
@@ -177,9 +169,7 @@ def train_osmgraphclip(out: Path, *, steps: int = 1200, seed: int = 0) -> OSMGra
             "Settlements' sizes were seen: population is not independent of this model.",
         ),
         training={
-            "command": command,
-            "minutes": round((time.perf_counter() - start) / 60),
-            "machine": f"{platform.machine()}, Python {platform.python_version()}",
+            **run,
             "text": f"spelling of labels, hashed to {TEXT_WIDTH} numbers",
             **model.card.training,
         },
@@ -200,6 +190,24 @@ def recall(
     better = (cosine > np.diag(cosine)[:, None]).sum(axis=1)
     return {f"recall@{k}": round(float((better < k).mean()), 4) for k in most} | {
         "median_rank": float(np.median(better) + 1)
+    }
+
+
+def _surroundings() -> Surroundings:
+    stack = WorldStack(build(kit.kit_folder() / "stack"))
+    return Surroundings.build(stack, kit.kit_folder() / "surroundings")
+
+
+def _sources() -> str:
+    return ", ".join(sorted({layer.source for layer in LAYERS}))
+
+
+def _run(name: str, steps: int, seed: int, start: float) -> dict[str, Any]:
+    """What a card tells of every training: how to repeat it, what it took and where."""
+    return {
+        "command": f"python -m georama.weights --only {name} --steps {steps} --seed {seed}",
+        "minutes": round((time.perf_counter() - start) / 60),
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
 
 
