@@ -42,6 +42,29 @@ class View:
         return replace(self, values=self.values[rows], present=self.present[rows])
 
 
+@dataclass(frozen=True, eq=False)
+class Views:
+    """What several sources say of the same n places.
+
+    Attributes:
+        parts: One view a source; one at least.
+    """
+
+    parts: tuple[View, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Whether any source says anything of each place (n,)."""
+        return np.any([view.present for view in self.parts], axis=0)
+
+    def take(self, rows: NDArray[Any] | slice) -> Views:
+        """The places at these positions."""
+        return Views(tuple(view.take(rows) for view in self.parts))
+
+
 class Source(Protocol):
     """Anything that can be looked at around places: an extract, rasters, columns, photographs."""
 
