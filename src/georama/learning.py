@@ -349,6 +349,14 @@ def train(
     return history
 
 
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The history in the checkpoint of a folder; each process of a run may read it at the end."""
+    import torch
+
+    saved = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
+    return json.loads(saved["history"])
+
+
 def _affordable(
     seconds: float,
     module: torch.nn.Module,

@@ -124,6 +124,7 @@ class OSMGraphCLIP:
     card: Card = CARD
     tensors: dict[str, NDArray[np.floating]] = field(default_factory=dict, repr=False)
 
+    usual_batch: ClassVar[int] = 256
     looks_at: ClassVar[tuple[str, ...]] = ("osm",)
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {
@@ -313,7 +314,7 @@ class OSMGraphCLIP:
             lonlat,
             seen.graphs,
             seen.bands,
-            batch=course.batch or 256,
+            batch=course.batch or cls.usual_batch,
             rate=1e-3,
             jitter_deg=spacing_deg(lonlat) / 4,
             regional=True,

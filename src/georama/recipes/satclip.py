@@ -80,6 +80,7 @@ class SatCLIP:
     card: Card = CARD
     tensors: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
+    usual_batch: ClassVar[int] = 512
     looks_at: ClassVar[tuple[str, ...]] = ("raster",)
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {"width": 128, "hidden": 256, "dropout": 0.1},
@@ -218,7 +219,7 @@ class SatCLIP:
         return cls(**cls.sizes[size], seed=course.seed).fit(
             lonlat,
             np.where(known, features, mean),
-            batch=course.batch or 512,
+            batch=course.batch or cls.usual_batch,
             rate=1e-3,
             jitter_deg=spacing_deg(lonlat) / 4,
             regional=True,

@@ -91,6 +91,7 @@ class UrbanFusion:
     card: Card = CARD
     tensors: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
+    usual_batch: ClassVar[int] = 512
     looks_at: ClassVar[tuple[str, ...]] = ("osm", "raster", "table", "text", "photos")
     embeds_layers: ClassVar[bool] = True
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
@@ -215,7 +216,7 @@ class UrbanFusion:
             "rate": rate, "decay": decay, "reconstruct": reconstruct, "dropout": dropout,
             "seed": self.seed, "degrees": self.degrees, "modalities": dict(self.modalities),
             "present": dict(zip(self.names, present.mean(0).round(3).tolist(), strict=True)),
-            "losses": history[-1],
+            "losses": {k: v for k, v in history[-1].items() if k not in ("step", "s")},
         }  # fmt: skip
         card = replace(
             self.card,
@@ -281,7 +282,7 @@ class UrbanFusion:
         return cls(widths, **cls.sizes[size], seed=course.seed).fit(
             lonlat,
             seen.parts,
-            batch=course.batch or 512,
+            batch=course.batch or cls.usual_batch,
             device=course.device,
             **course.loop,
         )

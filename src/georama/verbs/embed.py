@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 CLOSED_FORMS = ("lonlat", "wrap", "sh10", "sh20", "sh40")
 ROWS = 65_536
+PRETRAINING = "pretraining.json"
+"""Beside a model that `georama pretrain` made: how, with which layers, and the curve of its loss."""
 MODELS = ("world", "geoclip", "satclip", "osmgraphclip", *CLOSED_FORMS)
 
 
@@ -98,7 +101,13 @@ def _from_path(path: Path) -> LocationEncoder:
     from georama.card import Card
     from georama.recipes import find
 
-    return find(Card.from_json(path / "card.json").name).load(path)
+    model = find(Card.from_json(path / "card.json").name).load(path)
+    told = path / PRETRAINING
+    if not (getattr(model, "embeds_layers", False) and told.is_file()):
+        return model
+    from georama.encoders.looking import Looking
+
+    return Looking.reopened(model, json.loads(told.read_text(encoding="utf-8"))["layers"])
 
 
 def embed(
