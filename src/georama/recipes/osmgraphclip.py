@@ -60,8 +60,12 @@ CARD = Card(
     ),
 )
 PACKAGED = Path(__file__).parents[1] / "weights" / "osmgraphclip"
-HALF_M, TEXT_WIDTH = 1_000.0, 64
-"""Of pretraining: half the width of a place's box (the paper's), and how labels are embedded."""
+TEXT_WIDTH, MOST = 64, 64
+"""Of pretraining: width of the label embeddings, and things of a type in a graph."""
+HALVES_M, ENOUGH = (100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0), 60
+"""Half the width of the boxes: the first in which half of the places have so many things."""
+BANDS = (2, 10, 20)
+"""Radii of the bands in these halves, as in the paper, whose half is 1,000 m."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +75,12 @@ class Around:
     Attributes:
         graphs: One a place.
         bands: One a place.
+        half_m: Half the width of the boxes of the graphs.
     """
 
     graphs: PlaceGraphs
     bands: Bands
+    half_m: float
 
     def __len__(self) -> int:
         return len(self.graphs)
@@ -86,7 +92,7 @@ class Around:
 
     def take(self, rows: NDArray[Any] | slice) -> Around:
         """The places at these positions."""
-        return Around(self.graphs.take(rows), self.bands.take(rows))
+        return replace(self, graphs=self.graphs.take(rows), bands=self.bands.take(rows))
 
 
 @dataclass(eq=False)
@@ -283,12 +289,7 @@ class OSMGraphCLIP:
         """
         from georama.places import lonlat
         from georama.sources.osm import read_things
-        from georama.sources.place_graphs import (
-            RADII_M,
-            ThingTable,
-            build_store,
-            hashed_ngrams,
-        )
+        from georama.sources.place_graphs import ThingTable, build_store, hashed_ngrams
 
         if len(layers) != 1 or layers[0].path is None:
             raise UsageError(
@@ -297,30 +298,39 @@ class OSMGraphCLIP:
             )
         points, path = lonlat(places), layers[0].path
         embed = partial(hashed_ngrams, width=TEXT_WIDTH)
-        things = ThingTable.read(read_things(path, around=(points, max(RADII_M))), embed)
+        reach_m = max(BANDS) * max(HALVES_M)
+        things = ThingTable.read(read_things(path, around=(points, reach_m)), embed)
+        half_m = next(
+            (m for m in HALVES_M if np.median(things.counts(points, m)) >= ENOUGH), HALVES_M[-1]
+        )
+        radii_m = [k * half_m for k in BANDS]
         if folder is None:
-            graphs = things.graphs(points, HALF_M, most=64)
-            return list(layers), Around(graphs, things.bands(points))
-        store = folder / "graphs"
-        built = build_store(things, points, store, half_m=HALF_M, processes=workers())
-        return list(layers), Around(*built)
+            graphs = things.graphs(points, half_m, most=MOST)
+            return list(layers), Around(graphs, things.bands(points, radii_m), half_m)
+        built = build_store(
+            things, points, folder / "graphs", half_m=half_m, radii_m=radii_m, most=MOST,
+            processes=workers(),
+        )  # fmt: skip
+        return list(layers), Around(*built, half_m)
 
     @classmethod
     def pretrain(
         cls, lonlat: NDArray[np.float64], seen: Around, size: str, course: Course
     ) -> OSMGraphCLIP:
         """Train on what `gather` gave."""
-        return cls(**cls.sizes[size], seed=course.seed).fit(
+        model = cls(**cls.sizes[size], seed=course.seed).fit(
             lonlat,
             seen.graphs,
             seen.bands,
             batch=course.batch or cls.usual_batch,
             rate=1e-3,
-            jitter_deg=spacing_deg(lonlat) / 4,
+            jitter_deg=spacing_deg(lonlat),
             regional=True,
             device=course.device,
             **course.loop,
         )
+        told = {"half_m": seen.half_m, "text": f"spelling of labels, hashed to {TEXT_WIDTH} numbers"}
+        return replace(model, card=replace(model.card, training=model.card.training | told))
 
     def judge(self, lonlat: NDArray[np.float64], seen: Around) -> Judgement:
         """Contrast and pairs of places that were held out."""

@@ -221,7 +221,7 @@ class SatCLIP:
             np.where(known, features, mean),
             batch=course.batch or cls.usual_batch,
             rate=1e-3,
-            jitter_deg=spacing_deg(lonlat) / 4,
+            jitter_deg=spacing_deg(lonlat),
             regional=True,
             device=course.device,
             **course.loop,
