@@ -349,12 +349,12 @@ def train(
     return history
 
 
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """The history in the checkpoint of a folder; each process of a run may read it at the end."""
+def read_history(folder: Path) -> tuple[list[dict[str, float]], int]:
+    """The history in the checkpoint of a folder, and the draws a step."""
     import torch
 
     saved = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
-    return json.loads(saved["history"])
+    return json.loads(saved["history"]), saved["accumulate"]
 
 
 def _affordable(

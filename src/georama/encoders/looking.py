@@ -1,4 +1,4 @@
-"""A model that embeds a place by its coordinates and by what the layers of its training say of it."""
+"""A model that embeds a place by its coordinates and by what layers say of it."""
 
 from __future__ import annotations
 

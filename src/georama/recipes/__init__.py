@@ -59,7 +59,7 @@ def find(name: str) -> Any:
 
 
 def pretrainable() -> list[str]:
-    """The recipes that `georama pretrain` can train on layers of a user's own: see `Pretrainable`."""
+    """The recipes that `georama pretrain` can train on a user's layers, see `Pretrainable`."""
     return [name for name in names() if hasattr(find(name), "pretrain")]
 
 

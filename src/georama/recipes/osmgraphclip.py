@@ -65,7 +65,7 @@ TEXT_WIDTH, MOST = 64, 64
 HALVES_M, ENOUGH = (100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0), 60
 """Half the width of the boxes: the first in which half of the places have so many things."""
 BANDS = (2, 10, 20)
-"""Radii of the bands in these halves, as in the paper, whose half is 1,000 m."""
+"""Radii of the bands in such halves, as in the paper, whose half is 1,000 m; 50 km at the most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +288,7 @@ class OSMGraphCLIP:
             UsageError: There are several extracts, or one that is no file.
         """
         from georama.places import lonlat
-        from georama.sources.osm import read_things
+        from georama.sources.osm import MOST_RADIUS_M, read_things
         from georama.sources.place_graphs import ThingTable, build_store, hashed_ngrams
 
         if len(layers) != 1 or layers[0].path is None:
@@ -298,12 +298,11 @@ class OSMGraphCLIP:
             )
         points, path = lonlat(places), layers[0].path
         embed = partial(hashed_ngrams, width=TEXT_WIDTH)
-        reach_m = max(BANDS) * max(HALVES_M)
-        things = ThingTable.read(read_things(path, around=(points, reach_m)), embed)
+        things = ThingTable.read(read_things(path, around=(points, MOST_RADIUS_M)), embed)
         half_m = next(
             (m for m in HALVES_M if np.median(things.counts(points, m)) >= ENOUGH), HALVES_M[-1]
         )
-        radii_m = [k * half_m for k in BANDS]
+        radii_m = [k * min(half_m, MOST_RADIUS_M / max(BANDS)) for k in BANDS]
         if folder is None:
             graphs = things.graphs(points, half_m, most=MOST)
             return list(layers), Around(graphs, things.bands(points, radii_m), half_m)
@@ -329,7 +328,10 @@ class OSMGraphCLIP:
             device=course.device,
             **course.loop,
         )
-        told = {"half_m": seen.half_m, "text": f"spelling of labels, hashed to {TEXT_WIDTH} numbers"}
+        told = {
+            "half_m": seen.half_m,
+            "text": f"spelling of labels, hashed to {TEXT_WIDTH} numbers",
+        }
         return replace(model, card=replace(model.card, training=model.card.training | told))
 
     def judge(self, lonlat: NDArray[np.float64], seen: Around) -> Judgement:

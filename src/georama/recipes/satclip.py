@@ -191,7 +191,11 @@ class SatCLIP:
             tensors |= dict(zip(first, folded, strict=True))
         tensors |= {"seen.mean": mean.astype("f4"), "seen.spread": spread.astype("f4")}
         training = {"pairs": len(lonlat), "steps": history[-1]["step"], "batch": batch}
-        training |= {"seed": self.seed, "rate": rate, "last_loss": round(history[-1]["contrast"], 4)}
+        training |= {
+            "seed": self.seed,
+            "rate": rate,
+            "last_loss": round(history[-1]["contrast"], 4),
+        }
         card = replace(
             self.card,
             data=self.card.data or "places and images of the user",

@@ -241,7 +241,6 @@ class Layer:
             "state": getattr(self.source, "state", None),
         }
 
-
     def settle_once(self, places: GeoDataFrame, folder: Path | None) -> tuple[Layer, View]:
         """`settle`, whose outcome is kept as `look-NAME.npz`, so that a killed run reads it.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CLOSED_FORMS = ("lonlat", "wrap", "sh10", "sh20", "sh40")
 ROWS = 65_536
 PRETRAINING = "pretraining.json"
-"""Beside a model that `georama pretrain` made: how, with which layers, and the curve of its loss."""
+"""Beside a model that `georama pretrain` made: how, with which layers, and the curve of losses."""
 MODELS = ("world", "geoclip", "satclip", "osmgraphclip", *CLOSED_FORMS)
 
 

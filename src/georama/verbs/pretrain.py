@@ -290,7 +290,9 @@ def _run(
                 remedy="draw more with --places, or within a --bbox where the layers are",
             )
         if len(there) < len(table):
-            notes.append(f"{len(table) - len(there)} of {len(table)} places: no layer says anything")
+            notes.append(
+                f"{len(table) - len(there)} of {len(table)} places: no layer says anything"
+            )
         here = lonlat[there]
         held = partition("blocks", here, folds=10 if len(here) >= 500 else 4, seed=course.seed) == 0
         known, test = there[~held], there[held]
@@ -298,7 +300,7 @@ def _run(
         model = kind.pretrain(lonlat[known], seen.take(known), size, course)
         if crew.rank:
             return {}
-        history = read_history(kept.folder)
+        history, draws = read_history(kept.folder)
         scores = _judged(model, lonlat[test], seen.take(test), course.seed)
         result = {
             "recipe": recipe,
@@ -310,7 +312,9 @@ def _run(
             "apart_km": round(float(np.median(nearest_km(lonlat[test], lonlat[known]))), 3),
             "steps": int(history[-1]["step"]),
             "minutes": round(history[-1]["s"] / 60, 2),
-            "places_a_second": _rate(history, model, crew),
+            "places_a_second": round(
+                history[-1]["step"] * draws * model.card.training["batch"] / history[-1]["s"]
+            ),
             "loss": {k: v for k, v in history[-1].items() if k not in ("step", "s")},
             **scores,
             "notes": notes,
@@ -320,13 +324,14 @@ def _run(
             model.card,
             data=f"files of the user: {', '.join(names)}; {count(len(known), 'place')} "
             + (f"out of {where['from']}" if at is not None else f"in the box {where['box']}"),
+            licence="that of the layers",
             training={
                 **model.card.training,
                 "command": command,
                 "size": size,
                 "held_out": f"{len(test)} places in blocks of {result['blocks_deg']:g} degrees",
                 "minutes": result["minutes"],
-                "processes": crew.size,
+                "draws_a_step": draws,
                 "device": course.device,
             },
             scores=scores,
@@ -403,12 +408,6 @@ def _judged(model: Pretrainable, lonlat: NDArray, seen: Any, seed: int) -> dict[
     return {"held_out_loss": losses, "retrieval": retrieval}
 
 
-def _rate(history: list[dict[str, float]], model: Pretrainable, crew: Crew) -> int:
-    """Places a second."""
-    last = history[-1]
-    return round(last["step"] * model.card.training["batch"] * crew.size / max(last["s"], 1e-9))
-
-
 def _command(
     recipe: str,
     layers: Sequence[Layer],
@@ -450,7 +449,7 @@ def _plan(
     with TemporaryDirectory() as folder:
         trial = replace(course, steps=TRIED_STEPS, minutes=None, folder=Path(folder))
         model = kind.pretrain(lonlat_of(some)[there], seen.take(there), size, trial)
-        took = np.diff([entry["s"] for entry in read_history(Path(folder))])
+        took = np.diff([entry["s"] for entry in read_history(Path(folder))[0]])
     tried = model.card.training["batch"]
     batch = min(course.batch or kind.usual_batch, int(0.9 * len(table) * len(there) / len(some)))
     step_s = float(np.median(took)) * batch / tried
