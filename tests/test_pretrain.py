@@ -11,6 +11,9 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import from_bounds
+from safetensors.numpy import load_file
+
 from georama import cli, recipes
 from georama.encoders.harmonics import RegionalBasis, spherical_harmonics
 from georama.errors import DataError, UsageError
@@ -19,8 +22,6 @@ from georama.trust.retrieval import chance, recall
 from georama.verbs.describe import card_text, describe
 from georama.verbs.embed import embed, find_encoder
 from georama.verbs.pretrain import pretrain
-from rasterio.transform import from_bounds
-from safetensors.numpy import load_file
 from test_learning import together
 
 DATA = Path(__file__).parent / "data"
@@ -213,6 +214,31 @@ def test_places_of_a_table(raster, tmp_path):
     assert result["places"] == 80
     # The column is no part of a place that comes as coordinates alone.
     assert np.isfinite(find_encoder(str(tmp_path / "out"))(spots[:3])).all()
+
+
+def test_what_was_looked_at_is_not_looked_at_again(raster, tmp_path):
+    draw = np.random.default_rng(0)
+    spots = draw.uniform(BOX[:2], BOX[2:], (60, 2))
+    places = gpd.GeoDataFrame(
+        {"word": np.where(spots[:, 0] > 24.94, "cafe", "park")},
+        geometry=gpd.points_from_xy(*spots.T), crs=4326,
+    )  # fmt: skip
+    for layer in open_layers([raster, "columns:word"]):
+        known, view = layer.settle_once(places, tmp_path)
+        begun = [file.stat().st_mtime_ns for file in tmp_path.iterdir()]
+        again, kept = layer.settle_once(places.iloc[:0], tmp_path)
+        np.testing.assert_array_equal(kept.values, view.values)
+        np.testing.assert_array_equal(kept.present, view.present)
+        assert (again.name, again.columns) == (known.name, known.columns)
+        assert again.to_json() == known.to_json()
+        assert [file.stat().st_mtime_ns for file in tmp_path.iterdir()] == begun
+        np.testing.assert_array_equal(again.look(places).values, view.values)
+
+
+def test_osmgraphclip_reads_one_extract(tmp_path):
+    both = [HELSINKI, str(DATA / "helsinki_things.geojson")]
+    with pytest.raises(UsageError, match="reads one extract, got 2 layers"):
+        pretrain("osmgraphclip", both, tmp_path / "out", **SMALL)
 
 
 def test_photos_may_be_named_as_a_folder(tmp_path):

@@ -161,7 +161,10 @@ def join() -> Crew:
     import torch.distributed as dist
 
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        cards = torch.cuda.device_count()
+        if cards:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % cards)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cards else "gloo")
     return Crew(dist.get_rank(), dist.get_world_size())
 
 

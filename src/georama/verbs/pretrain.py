@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]
 PLACES, MINUTES = 5000, 5.0
 FEWEST = 50
-RANKED = 2000
-"""Held-out places among which one has to be found, at the most."""
+JUDGED, RANKED = 10_000, 2000
+"""Held-out places that are scored, and those among which one has to be found, at the most."""
 TRIED, TRIED_STEPS = 200, 6
 """Places and steps by which a plan measures."""
 
@@ -301,7 +301,8 @@ def _run(
         if crew.rank:
             return {}
         history, draws = read_history(kept.folder)
-        scores = _judged(model, lonlat[test], seen.take(test), course.seed)
+        some = np.random.default_rng([course.seed, 4]).permutation(test)[:JUDGED]
+        scores = _judged(model, lonlat[some], seen.take(some), course.seed)
         result = {
             "recipe": recipe,
             "size": size,
