@@ -91,7 +91,7 @@ class UrbanFusion:
     card: Card = CARD
     tensors: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
-    usual_batch: ClassVar[int] = 512
+    usual_batch: ClassVar[int] = 256
     looks_at: ClassVar[tuple[str, ...]] = ("osm", "raster", "table", "text", "photos")
     embeds_layers: ClassVar[bool] = True
     sizes: ClassVar[dict[str, dict[str, Any]]] = {

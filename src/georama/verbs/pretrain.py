@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]
 PLACES, MINUTES = 5000, 5.0
-FEWEST = 50
+FEWEST, MANY = 50, 500
+"""Places without which nothing is learned, and from which on a tenth is enough to hold out."""
 JUDGED, RANKED = 10_000, 2000
 """Held-out places that are scored, and those among which one has to be found, at the most."""
 TRIED, TRIED_STEPS = 200, 6
@@ -100,10 +101,38 @@ def pretrain(
     if plan:
         told = _plan(kind, layers, table, size, course)
         return {"recipe": recipe, **where, **told, "notes": notes}
+    command = _command(recipe, layers, where, size, course, at, bbox)
+    asked = _Asked(kind, recipe, tuple(layers), table, where, size, course, command)
+    read = [Path(at)] if isinstance(at, str | Path) else []
     try:
-        return _run(kind, recipe, layers, table, where, size, course, Path(out), at, bbox, notes)
+        return _run(asked, Path(out), read, notes)
     finally:
         leave()
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is to be trained on what.
+
+    Attributes:
+        kind: The class of the recipe.
+        recipe: Its name.
+        layers: Opened.
+        table: Of the places.
+        where: How many there are, and how they came about.
+        size: Of the network.
+        course: Of the training.
+        command: With the base names of the files.
+    """
+
+    kind: type[Pretrainable]
+    recipe: str
+    layers: tuple[Layer, ...]
+    table: GeoDataFrame
+    where: dict[str, Any]
+    size: str
+    course: Course
+    command: str
 
 
 # ------------------------------------------------------------------------------- what is asked
@@ -245,34 +274,21 @@ def _words(box: Box) -> str:
 # ------------------------------------------------------------------------------- the run
 
 
-def _run(
-    kind: type[Pretrainable],
-    recipe: str,
-    layers: list[Layer],
-    table: Any,
-    where: dict[str, Any],
-    size: str,
-    course: Course,
-    out: Path,
-    at: Any,
-    bbox: Box | None,
-    notes: list[str],
-) -> dict[str, Any]:
-    from georama.places import lonlat as lonlat_of
-    from georama.products.atomic import output_folder, writing
-    from georama.products.provenance import as_json, provenance
+def _run(asked: _Asked, out: Path, read: list[Path], notes: list[str]) -> dict[str, Any]:
+    """Look, train, judge and write, or go on where an earlier run was killed."""
+    from georama.products.atomic import output_folder
+    from georama.products.provenance import provenance
     from georama.products.unfinished import NAME, Unfinished, fingerprint, unfinished
 
-    read = [Path(at)] if isinstance(at, str | Path) else []
-    read += [one.path for one in layers if one.path is not None]
+    course = asked.course
+    read += [one.path for one in asked.layers if one.path is not None]
     settings = {
-        "recipe": recipe, "size": size, "steps": course.steps, "minutes": course.minutes,
-        "batch": course.batch, "seed": course.seed, **where,
-        "sources": [one.spec or one.name for one in layers],
+        "recipe": asked.recipe, "size": asked.size, "steps": course.steps,
+        "minutes": course.minutes, "batch": course.batch, "seed": course.seed, **asked.where,
+        "sources": [one.spec or one.name for one in asked.layers],
     }  # fmt: skip
-    command = _command(recipe, layers, where, size, course, at, bbox)
-    made = provenance(command, read, settings)
-    request = fingerprint(made, table.geometry.to_wkb())
+    made = provenance(asked.command, read, settings)
+    request = fingerprint(made, asked.table.geometry.to_wkb())
     folder = output_folder(out)
     finished = _finished(folder, request)
     if finished is not None:
@@ -280,37 +296,23 @@ def _run(
     crew = join()
     opened = unfinished(folder, request) if crew.rank == 0 else nullcontext(Unfinished(out / NAME))
     with opened as kept:
-        layers, seen = _gathered(kind, layers, table, kept.folder, crew)
-        lonlat = lonlat_of(table)
-        there = np.flatnonzero(seen.present)
-        if len(there) < FEWEST:
-            raise DataError(
-                f"{FEWEST} places at least are wanted of which the layers say something, there are "
-                f"{len(there)} of {len(table)}",
-                remedy="draw more with --places, or within a --bbox where the layers are",
-            )
-        if len(there) < len(table):
-            notes.append(
-                f"{len(table) - len(there)} of {len(table)} places: no layer says anything"
-            )
-        here = lonlat[there]
-        held = partition("blocks", here, folds=10 if len(here) >= 500 else 4, seed=course.seed) == 0
-        known, test = there[~held], there[held]
+        layers, seen = _gathered(asked, kept.folder, crew)
+        split = _split(asked, seen.present, notes)
+        known, held = split.known, split.held
         course = replace(course, folder=kept.folder)
-        model = kind.pretrain(lonlat[known], seen.take(known), size, course)
+        model = asked.kind.pretrain(split.lonlat[known], seen.take(known), asked.size, course)
         if crew.rank:
             return {}
+        scores = _judged(model, split.lonlat[held], seen.take(held), course.seed)
         history, draws = read_history(kept.folder)
-        some = np.random.default_rng([course.seed, 4]).permutation(test)[:JUDGED]
-        scores = _judged(model, lonlat[some], seen.take(some), course.seed)
         result = {
-            "recipe": recipe,
-            "size": size,
-            **where,
+            "recipe": asked.recipe,
+            "size": asked.size,
+            **asked.where,
             "trained_on": len(known),
-            "held_out": len(test),
-            "blocks_deg": block_edge(here),
-            "apart_km": round(float(np.median(nearest_km(lonlat[test], lonlat[known]))), 3),
+            "held_out": len(held),
+            "blocks_deg": split.edge_deg,
+            "apart_km": split.apart_km,
             "steps": int(history[-1]["step"]),
             "minutes": round(history[-1]["s"] / 60, 2),
             "places_a_second": round(
@@ -320,23 +322,6 @@ def _run(
             **scores,
             "notes": notes,
         }
-        names = [one.path.name if one.path else one.name for one in layers]
-        card = replace(
-            model.card,
-            data=f"files of the user: {', '.join(names)}; {count(len(known), 'place')} "
-            + (f"out of {where['from']}" if at is not None else f"in the box {where['box']}"),
-            licence="that of the layers",
-            training={
-                **model.card.training,
-                "command": command,
-                "size": size,
-                "held_out": f"{len(test)} places in blocks of {result['blocks_deg']:g} degrees",
-                "minutes": result["minutes"],
-                "draws_a_step": draws,
-                "device": course.device,
-            },
-            scores=scores,
-        )
         record = {
             "request": request,
             "result": result,
@@ -344,10 +329,84 @@ def _run(
             "history": history,
             "provenance": made,
         }
-        with writing(folder / PRETRAINING) as temporary:
-            temporary.write_text(as_json(record, indent=1), encoding="utf-8")
-        replace(model, card=card).save(folder)  # type: ignore[type-var]
+        _write(folder, asked, model, record, draws)
     return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """Which places are trained on.
+
+    Attributes:
+        lonlat: Of all places (n, 2 degrees).
+        known: Positions of those to train on.
+        held: Positions of those held out.
+        edge_deg: Of the blocks.
+        apart_km: Median distance from a place held out to the next one trained on.
+    """
+
+    lonlat: NDArray[np.float64]
+    known: NDArray[np.int64]
+    held: NDArray[np.int64]
+    edge_deg: float
+    apart_km: float
+
+
+def _split(asked: _Asked, present: NDArray[np.bool_], notes: list[str]) -> _Split:
+    """Hold out whole blocks of the places of which anything is known.
+
+    Raises:
+        DataError: There are too few of them.
+    """
+    from georama.places import lonlat as lonlat_of
+
+    lonlat, there = lonlat_of(asked.table), np.flatnonzero(present)
+    if len(there) < FEWEST:
+        raise DataError(
+            f"{FEWEST} places at least are wanted of which the layers say something, there are "
+            f"{len(there)} of {len(present)}",
+            remedy="draw more with --places, or within a --bbox where the layers are",
+        )
+    if len(there) < len(present):
+        left = count(len(present) - len(there), "place")
+        notes.append(f"{left} of {len(present):,} left out, of which no layer says anything")
+    here = lonlat[there]
+    folds = 10 if len(here) >= MANY else 4
+    held = partition("blocks", here, folds=folds, seed=asked.course.seed) == 0
+    apart_km = float(np.median(nearest_km(here[held], here[~held])))
+    return _Split(lonlat, there[~held], there[held], block_edge(here), round(apart_km, 3))
+
+
+def _write(
+    folder: Path, asked: _Asked, model: Pretrainable, record: dict[str, Any], draws: int
+) -> None:
+    """The model with its card; how it was made comes first, as a card says that all is there."""
+    from georama.products.atomic import writing
+    from georama.products.provenance import as_json
+
+    result, table = record["result"], asked.where["from"]
+    names = [one.path.name if one.path else one.name for one in asked.layers]
+    places = count(result["trained_on"], "place")
+    where = f"in the box {result['box']}" if "box" in result else f"out of {table}"
+    card = replace(
+        model.card,
+        data=f"files of the user: {', '.join(names)}; {places} {where}",
+        licence="that of the layers",
+        training={
+            **model.card.training,
+            "command": asked.command,
+            "size": asked.size,
+            "held_out": f"{result['held_out']} places in blocks of {result['blocks_deg']:g} "
+            f"degrees, {result['apart_km']:g} km from the next place trained on",
+            "minutes": result["minutes"],
+            "draws_a_step": draws,
+            "device": asked.course.device,
+        },
+        scores={name: result[name] for name in ("held_out_loss", "retrieval")},
+    )
+    with writing(folder / PRETRAINING) as temporary:
+        temporary.write_text(as_json(record, indent=1), encoding="utf-8")
+    replace(model, card=card).save(folder)  # type: ignore[type-var]
 
 
 def _finished(folder: Path, request: str) -> dict[str, Any] | None:
@@ -378,21 +437,20 @@ def _finished(folder: Path, request: str) -> dict[str, Any] | None:
     return None
 
 
-def _gathered(
-    kind: type[Pretrainable], layers: list[Layer], table: Any, folder: Path, crew: Crew
-) -> tuple[list[Layer], Any]:
+def _gathered(asked: _Asked, folder: Path, crew: Crew) -> tuple[list[Layer], Any]:
     """What the first process looks at and keeps, and the others read."""
     if crew.rank:
         crew.wait()
-        return kind.gather(layers, table, folder)
-    gathered = kind.gather(layers, table, folder)
-    crew.wait()
+    gathered = asked.kind.gather(asked.layers, asked.table, folder)
+    if not crew.rank:
+        crew.wait()
     return gathered
 
 
 def _judged(model: Pretrainable, lonlat: NDArray, seen: Any, seed: int) -> dict[str, Any]:
     """Losses of held-out places, and how often one view of a place finds the other."""
-    judgement = model.judge(lonlat, seen)
+    some = np.random.default_rng([seed, 4]).permutation(len(lonlat))[:JUDGED]
+    judgement = model.judge(lonlat[some], seen.take(some))
     retrieval = {}
     for name, (a, b) in judgement.pairs.items():
         both = np.flatnonzero(np.isfinite(a).all(1) & np.isfinite(b).all(1))
@@ -431,7 +489,7 @@ def _command(
 
 
 def _plan(
-    kind: type[Pretrainable], layers: list[Layer], table: Any, size: str, course: Course
+    kind: type[Pretrainable], layers: Sequence[Layer], table: Any, size: str, course: Course
 ) -> dict[str, Any]:
     """Steps, seconds and memory, measured on a few of the places."""
     from georama.places import lonlat as lonlat_of
@@ -459,7 +517,7 @@ def _plan(
     peak_mb = peak / (1e6 if sys.platform == "darwin" else 1e3)
     kept_mb = len(pickle.dumps(seen)) / 1e6 * len(table) / len(some)
     return {
-        "held out": round(len(table) * (0.1 if len(table) >= 500 else 0.25)),
+        "held out": round(len(table) * (0.1 if len(table) >= MANY else 0.25)),
         "size": size,
         "batch": batch,
         "steps": steps,
