@@ -60,7 +60,7 @@ CARD = Card(
     ),
 )
 PACKAGED = Path(__file__).parents[1] / "weights" / "osmgraphclip"
-TEXT_WIDTH, MOST = 64, 64
+TEXT_WIDTH, MOST = 64, 32
 """Of pretraining: width of the label embeddings, and things of a type in a graph."""
 HALVES_M, ENOUGH = (100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0), 60
 """Half the width of the boxes: the first in which half of the places have so many things."""
