@@ -61,6 +61,7 @@ def test_what_comes_out_says_what_went_in(fused, raster):
         "card.json", "model.safetensors", "pretraining.json",
     ]  # fmt: skip
     assert result["trained_on"] + result["held_out"] == 120
+    assert any("the extract ends before half" in note for note in result["notes"])
     assert set(result["held_out_loss"]) == {"reconstruct", "contrast"}
     assert set(result["retrieval"]) == {
         "coordinates to layers",

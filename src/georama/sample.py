@@ -60,6 +60,15 @@ class Views:
         """Whether any source says anything of each place (n,)."""
         return np.any([view.present for view in self.parts], axis=0)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was noted of the sources, each with its name."""
+        return tuple(
+            note if view.name in note else f"{view.name}: {note}"
+            for view in self.parts
+            for note in view.notes
+        )
+
     def take(self, rows: NDArray[Any] | slice) -> Views:
         """The places at these positions."""
         return Views(tuple(view.take(rows) for view in self.parts))

@@ -118,6 +118,11 @@ class Seen(Protocol):
         """Whether anything is known of each place (n,)."""
         ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was repaired, clipped or left out, as sentences."""
+        ...
+
     def take(self, rows: NDArray[Any]) -> Self:
         """The places at these positions."""
         ...

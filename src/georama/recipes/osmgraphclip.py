@@ -90,6 +90,11 @@ class Around:
         """Whether anything stands around each place (n,)."""
         return self.graphs.present | self.bands.present
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was repaired or left out."""
+        return self.graphs.notes
+
     def take(self, rows: NDArray[Any] | slice) -> Around:
         """The places at these positions."""
         return replace(self, graphs=self.graphs.take(rows), bands=self.bands.take(rows))

@@ -297,6 +297,7 @@ def _run(asked: _Asked, out: Path, read: list[Path], notes: list[str]) -> dict[s
     opened = unfinished(folder, request) if crew.rank == 0 else nullcontext(Unfinished(out / NAME))
     with opened as kept:
         layers, seen = _gathered(asked, kept.folder, crew)
+        notes = [*notes, *seen.notes]
         split = _split(asked, seen.present, notes)
         known, held = split.known, split.held
         course = replace(course, folder=kept.folder)
