@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -158,7 +159,7 @@ def test_draws_of_a_step_are_one_batch(tmp_path):
     train(module, optimiser, both, steps=STEPS, warmup=5)
     apart, history = run(tmp_path, accumulate=2)
     torch.testing.assert_close(weights(apart), weights(module), rtol=1e-5, atol=1e-6)
-    assert read_history(tmp_path) == (history, 2)
+    assert read_history(tmp_path) == (history, STEPS, 2)
 
 
 TOGETHER = """
@@ -203,7 +204,7 @@ def test_two_processes_end_where_one_with_the_double_batch_does(tmp_path):
     torch.testing.assert_close(found, weights(alone), rtol=1e-5, atol=1e-6)
     assert errors == pytest.approx([entry["error"] for entry in history], rel=1e-5)
     # What two began, one alone goes on with: the draws of a step stand in the checkpoint.
-    assert read_history(tmp_path / "two")[1] == 2
+    assert read_history(tmp_path / "two")[2] == 2
     again, _ = run(tmp_path / "two", killed_at=0)
     torch.testing.assert_close(weights(again), found, rtol=0, atol=0)
 
@@ -230,6 +231,20 @@ def test_minutes_become_steps_that_the_checkpoint_keeps(tmp_path):
     whole = train(again, optimiser, losses(again), steps=planned, every=None)
     for ours, theirs in zip(history, whole, strict=False):
         assert ours["error"] == theirs["error"]
+
+
+def test_a_run_that_is_late_ends_early(tmp_path):
+    module, optimiser = start()
+    inner = losses(module)
+
+    def ever_slower(step):
+        time.sleep(0.002 if step < 4 else 0.05)
+        return inner(step)
+
+    history = train(
+        module, optimiser, ever_slower, steps=None, minutes=0.005, folder=tmp_path, every=2
+    )
+    assert history[-1]["step"] < read_history(tmp_path)[1]
 
 
 def test_a_training_wants_steps_or_minutes():

@@ -352,12 +352,12 @@ def train(
     return history
 
 
-def read_history(folder: Path) -> tuple[list[dict[str, float]], int]:
-    """The history in the checkpoint of a folder, and the draws a step."""
+def read_history(folder: Path) -> tuple[list[dict[str, float]], int, int]:
+    """The history in the checkpoint of a folder, the steps that were planned, the draws a step."""
     import torch
 
     saved = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
-    return json.loads(saved["history"]), saved["accumulate"]
+    return json.loads(saved["history"]), saved["steps"], saved["accumulate"]
 
 
 def _affordable(

@@ -305,7 +305,12 @@ def _run(asked: _Asked, out: Path, read: list[Path], notes: list[str]) -> dict[s
         if crew.rank:
             return {}
         scores = _judged(model, split.lonlat[held], seen.take(held), course.seed)
-        history, draws = read_history(kept.folder)
+        history, planned, draws = read_history(kept.folder)
+        if history[-1]["step"] < planned:
+            notes.append(
+                f"ended after {int(history[-1]['step'])} of {planned} steps, as they took longer "
+                "than those tried at the start"
+            )
         result = {
             "recipe": asked.recipe,
             "size": asked.size,
