@@ -515,3 +515,103 @@ def test_the_same_command_with_another_table_starts_clean(tmp_path, capfd):
     with pytest.raises(DataError):
         leave(two, DataError("a wrong row"))
     assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------- honest and told
+
+
+def test_no_cell_of_a_grid_lies_beyond_the_earth():
+    spots = np.array([[0.0, 0.0], [1.0, 1.0]])
+    for edge in (7.0, 0.7, 9.9, 0.5):
+        area = area_of(spots, (-180.0, -90.0, 180.0, 90.0), None, edge, True)
+        height, width = area.geobox.shape
+        west, north = area.geobox.affine * (0.5, 0.5)
+        east, south = area.geobox.affine * (width - 0.5, height - 0.5)
+        assert -180 < west < east < 180
+        assert -90 < south < north < 90
+        assert 180 - east < edge
+        np.testing.assert_allclose(area.latitudes(0, height)[[0, -1]], [north, south])
+
+
+def test_places_across_the_antimeridian_are_told_how_to_be_mapped(tmp_path):
+    lon = np.r_[np.linspace(176, 179, 30), np.linspace(-179.5, -178, 30)]
+    said = plan_of(NEAR.assign(lon=lon, lat=NEAR["lat"] - 65), tmp_path, model="sh10")
+    assert "--bbox 176,SOUTH,180,NORTH and -180,SOUTH,-178,NORTH" in " ".join(said["notes"])
+    assert not plan_of(NEAR, tmp_path, model="sh10")["notes"]
+
+
+def test_places_and_an_area_are_not_both_taken(done, tmp_path):
+    at = done / "stations.csv"
+    with pytest.raises(UsageError, match="--at asks for places and --region and --resolution"):
+        plan_of(NEAR, tmp_path, at=at, region="Italy", resolution=0.5)
+    with pytest.raises(UsageError, match="--at asks for places and --bbox"):
+        predict(done / "out" / "model", out=tmp_path / "x", at=at, bbox=BOX)
+
+
+def test_a_split_that_says_nothing_somewhere_names_the_rows(tmp_path):
+    part = np.where(np.arange(60) % 2 == 0, "a", "b").astype(object)
+    part[[3, 8]] = ""
+    with pytest.raises(DataError, match="rows 5 and 10 say nothing"):
+        plan_of(NEAR.assign(part=part), tmp_path, split="part")
+
+
+def test_a_table_in_metres_from_python_is_turned_into_degrees(tmp_path):
+    table = gpd.GeoDataFrame(
+        NEAR, geometry=gpd.points_from_xy(NEAR["lon"], NEAR["lat"], crs="EPSG:4326")
+    )
+    said = map(
+        table.to_crs("EPSG:3857"), "temperature", out=tmp_path, plan=True, model="sh10"
+    )  # fmt: skip
+    assert said["box"] == plan_of(NEAR, tmp_path, model="sh10")["box"]
+
+
+def test_what_a_table_to_predict_at_loses_is_told_and_its_columns_kept(at_places, tmp_path, capfd):
+    folder, _, _ = at_places
+    asked = STATIONS.head(6)[["lon", "lat"]].assign(probability=range(6), lower="x")
+    asked.loc[2, "lat"] = np.nan
+    asked.to_csv(tmp_path / "asked.csv", index=False)
+    arguments = ["predict", str(folder / "out" / "model"), "--at", str(tmp_path / "asked.csv")]
+    assert cli.run([*arguments, "--out", str(tmp_path / "out")]) == 0
+    told = capfd.readouterr().err
+    assert "asked.csv: 1 row without lon and lat dropped (row 4)" in told
+    found = gpd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert list(found["probability (given)"]) == [0, 1, 3, 4, 5]
+    assert list(found["lower"]) == ["x"] * 5
+    assert found["probability"].between(0, 1).all()
+    assert "probability of the places given" in told
+
+
+def test_a_model_keeps_the_unit_that_the_column_names(tmp_path):
+    table = NEAR.rename(columns={"temperature": "temperature (K)"})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    box, grid = (5.0, 45.0, 6.0, 46.0), {"resolution": 0.5, "sea": True}
+    map(
+        tmp_path / "t.csv", "temperature (K)", out=tmp_path / "one", bbox=box, model="sh10",
+        check=tmp_path / "t.csv", **grid,
+    )  # fmt: skip
+    predict(tmp_path / "one" / "model", out=tmp_path / "two", bbox=box, **grid)
+    for folder in ("one", "two"):
+        with rasterio.open(tmp_path / folder / "map.tif") as source:
+            assert source.units[0] == "K"
+    said = json.loads((tmp_path / "one" / "scores.json").read_text(encoding="utf-8"))
+    assert "60 of 60 places to check against lie within 100 m" in " ".join(said["notes"])
+
+
+def test_places_in_one_block_are_told(tmp_path):
+    lon, lat = (NEAR[c].head(20).to_numpy(copy=True) for c in ("lon", "lat"))
+    lon[:19], lat[:19] = 10 + 1e-5 * np.arange(19), 50.0
+    table = NEAR.head(20).assign(lon=lon, lat=lat)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    said = map(
+        tmp_path / "t.csv", "temperature", out=tmp_path / "out", at=tmp_path / "t.csv", model="sh10"
+    )
+    assert "blocks could test 1 of the 20 places alone" in " ".join(said["notes"])
+
+
+def test_the_share_that_applies_is_a_share_of_area(done):
+    with rasterio.open(done / "out" / "map.tif") as source:
+        applicable = source.read(4)
+        lat = source.bounds.top - (np.arange(source.height) + 0.5) * 0.5
+    size = np.cos(np.radians(lat))
+    share = size @ (applicable == 1).sum(1) / (size @ np.isfinite(applicable).sum(1))
+    assert scores(done)["applicability"]["share"] == pytest.approx(share)

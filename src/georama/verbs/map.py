@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from georama.encoders.location import LocationEncoder, closed_form, encode_places
 from georama.errors import DataError, UsageError
-from georama.heads.columns import METRICS, Columns, scores
+from georama.heads.columns import METRICS, Columns
 from georama.heads.joining import view_of
 from georama.heads.layered import fit_layers
 from georama.heads.learners import Inputs
-from georama.heads.predictor import Fitted, Predictor, fit
+from georama.heads.predictor import LARGE, Fitted, Predictor, fit
+from georama.places import check_places, name_rows
 from georama.places import lonlat as centres_of
 from georama.progress import progress, tell
 from georama.sources.own_layers import (
@@ -34,6 +35,7 @@ from georama.sources.own_layers import (
     table_columns,
 )
 from georama.trust.conformal import coverage
+from georama.trust.external import copies_told, external_check
 from georama.verbs.embed import MODELS, find_encoder
 from georama.wording import count, listing
 
@@ -53,6 +55,8 @@ CELLS = 300_000
 ROWS_AT_ONCE = 65_536
 GEOCLIP_PLACES = 20_000
 SHOWN_PIXELS = 2_000_000
+SAMPLED = 20_000
+"""Cells of a map whose distances to training are looked at."""
 DISTANCES = "distance_km of a sample"
 CLOSED_VIEWS = ("lonlat", "wrap", "sh10")
 _ARRAYS = ("folds", "gains", "rows", "loss", "weight")  # of a `Fitted`
@@ -76,10 +80,19 @@ class Area:
 
     @property
     def geobox(self) -> GeoBox:
-        """The grid, EPSG:4326, snapped to whole cells."""
+        """The grid, EPSG:4326: cells from the upper left corner whose centres lie in the box."""
+        from affine import Affine
         from odc.geo.geobox import GeoBox
 
-        return GeoBox.from_bbox(self.box, "EPSG:4326", resolution=self.resolution, tight=True)
+        west, south, east, north = self.box
+        edge = self.resolution
+        # Where the edge does not divide the Earth, no centre may lie beyond its end.
+        shape = [max(1, math.ceil(size / edge - 0.5)) for size in (north - south, east - west)]
+        return GeoBox((shape[0], shape[1]), Affine(edge, 0, west, 0, -edge, north), "EPSG:4326")
+
+    def latitudes(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Of the centres of some rows, counted from the north."""
+        return self.box[3] - (np.arange(start, stop, dtype=np.float64) + 0.5) * self.resolution
 
 
 def map(
@@ -143,32 +156,34 @@ def map(
     """
     from georama.products.atomic import output_folder
     from georama.products.unfinished import fingerprint, unfinished
-    from georama.sources.tables import read_places
-    from georama.sources.targets import label_column
+    from georama.sources.targets import label_column, same_labels
     from georama.trust.leakage import audit_split
 
     clock = _Clock()
+    refuse_area_of_places(at, bbox, region, resolution, sea)
     if not 0.5 <= level <= 0.99:
         raise UsageError(f"level must lie in 0.5 to 0.99, got {level:g}", remedy="try --level 0.9")
-    reading = {"lon": lon, "lat": lat, "crs": crs, "layer": layer}
-    table = read_places(places, **reading) if isinstance(places, str | Path) else places
+    table = read_other(places, lon=lon, lat=lat, crs=crs, layer=layer)
     with _from_file(places):
         labels = label_column(table, target, kind=kind, unit=unit, period=period)
     layers = open_layers(sources, _folder_of(places))
     for one in layers:
         refuse_label(one, labels.names)
     wanted = None if at is None else read_other(at)
-    truth = None if check is None else read_other(check)
     spots = centres_of(labels.places)
     area = None if wanted is not None else area_of(spots, bbox, region, resolution, sea)
     clock.lap("read")
+    others = [*notes_of(wanted, at), *_seam_told(spots, bbox, region, area)]
+    truth, true_values = None, np.empty(0)
+    if check is not None:
+        with _from_file(check):
+            truth, true_values = same_labels(read_other(check), labels)
+        others += notes_of(truth, check)
     apart = None if split is None else _test_side(labels, split)
-    if truth is not None:
-        _has_truth(truth, labels)
     encoder = find_encoder(model, weights)
     if plan:
         points = len(wanted) if wanted is not None else 0
-        notes = [*_notes(table, labels), *_absent_in_cells(layers, area)]
+        notes = [*_notes(table, labels), *others, *_absent_in_cells(layers, area)]
         return {**_plan(len(spots), area, points, len(layers)), "notes": notes}
     folder = output_folder(out)
     for note in _absent_in_cells(layers, area):
@@ -204,7 +219,7 @@ def map(
         result = _scores(labels, fitted, checked, encoder, made, level, table)
         predictor = fitted.predictor
         used = Looks([one for one in layers if one.name in predictor.layers])
-        result["notes"] += layer_notes
+        result["notes"] += others + layer_notes + _untested(fitted, len(spots))
         if fitted.layers:
             result["layers"] = fitted.layers
             result["sentence"] += _layers_told(fitted, layers, gridded=area is not None)
@@ -216,14 +231,17 @@ def map(
             clock.lap("map")
         elif wanted is not None:
             path = folder / "predictions.parquet"
-            write_predictions(path, predictor, encoder, wanted, made, level, kept, used)
+            result["notes"] += write_predictions(
+                path, predictor, encoder, wanted, made, level, kept, used
+            )
             clock.lap("predict")
         if apart is not None:
             result["leakage"]["your split"] = audit_split(spots, apart, checked, far)
         if truth is not None:
-            result["external"] = _external(
-                predictor, encoder, truth, labels, level, check, kept, used
+            result["external"], copies = _external(
+                predictor, encoder, truth, true_values, level, _called(check), kept, used
             )
+            result["notes"] += copies
             clock.lap("check")
         gridded = area is not None
         result["notes"] += used.notes
@@ -249,11 +267,35 @@ def _from_file(places: Any) -> Iterator[None]:
         raise DataError(told, remedy=error.remedy) from error
 
 
-def read_other(source: str | Path | gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """Places from a file, or as they are."""
+def read_other(source: str | Path | gpd.GeoDataFrame, **reading: str | None) -> gpd.GeoDataFrame:
+    """Places from a file, see `sources.tables.read_places`, or checked as they come."""
     from georama.sources.tables import read_places
 
-    return read_places(source) if isinstance(source, str | Path) else source
+    if isinstance(source, str | Path):
+        return read_places(source, **reading)
+    return check_places(source)
+
+
+def refuse_area_of_places(at: Any, *area: Any) -> None:
+    """Refuse an area where places are given: one of the two would be left out in silence."""
+    names = ("--bbox", "--region", "--resolution", "--sea")
+    given = [name for name, value in zip(names, area, strict=True) if value is not None]
+    if at is not None and given:
+        raise UsageError(
+            f"--at asks for places and {listing(given)} for a map, both were given",
+            remedy="make the map, and use its model at the places with georama predict",
+        )
+
+
+def notes_of(places: gpd.GeoDataFrame | None, source: Any) -> list[str]:
+    """What reading further places changed or dropped, with their name."""
+    return (
+        [] if places is None else [f"{_called(source)}: {n}" for n in places.attrs.get("notes", [])]
+    )
+
+
+def _called(source: Any) -> str:
+    return Path(source).name if isinstance(source, str | Path) else "given places"
 
 
 def area_of(
@@ -305,6 +347,23 @@ def area_of(
     box = (max(grown[0], -180.0), max(grown[1], -90.0), min(grown[2], 180.0), min(grown[3], 90.0))
     at_sea = float((~natural_earth.is_land(spots)).mean())
     return Area(box, resolution, shape, land_only=not sea if sea is not None else at_sea < 0.2)
+
+
+def _seam_told(
+    spots: NDArray[np.float64], bbox: Box | None, region: str | None, area: Area | None
+) -> list[str]:
+    """Tell of places on both sides of the antimeridian, whose span is the whole Earth."""
+    if area is None or bbox is not None or region is not None or np.ptp(spots[:, 0]) <= 200:
+        return []
+    east = np.sort(spots[:, 0] % 360)
+    if np.ptp(east) >= 160:
+        return []
+    note = (
+        "the places lie on both sides of the antimeridian, so the map goes round the Earth; give "
+        f"--bbox {east[0]:.4g},SOUTH,180,NORTH and -180,SOUTH,{east[-1] - 360:.4g},NORTH for two "
+        "maps that meet there"
+    )
+    return [note]
 
 
 def _span(spots: NDArray[np.float64]) -> Box:
@@ -532,13 +591,13 @@ def _write_grid(
     """Write map.tif block by block and map.png; returns a sample of distances to training."""
     from georama.products.picture import draw_map
 
-    far = paint(folder / "map.tif", predictor, encoder, area, labels.unit, made, level, kept, used)
+    far, share = paint(
+        folder / "map.tif", predictor, encoder, area, labels.unit, made, level, kept, used
+    )
     mapped = shown(
         folder / "map.tif", predictor.columns, labels.unit, level, title_of(labels.names)
     )
-    applicable = mapped["applicable"].to_numpy()
-    share = (applicable == 1).sum() / max((applicable != 255).sum(), 1)
-    result["applicability"]["share"] = float(share)
+    result["applicability"]["share"] = share
     draw_map(mapped, labels.places, folder / "map.png", values=labels.values[:, 0])
     return far
 
@@ -553,11 +612,12 @@ def paint(
     level: float,
     kept: Unfinished,
     used: Looks,
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], float]:
     """Predict a grid block by block into a GeoTIFF, whatever its size.
 
     Returns:
-        Distances in km to training of a sample of the mapped cells.
+        Distances in km to training of a sample of the mapped cells, even by area, and the share of
+        the mapped area that is applicable.
     """
     from georama.products.geotiff import MapWriter
 
@@ -567,6 +627,7 @@ def paint(
     kind = "regression" if columns.kind == "shares" else columns.kind
     look = _inputs_for(predictor, encoder, used)
     sampled: list[NDArray[np.float64]] = []
+    mapped_area = applicable_area = 0.0
     rows = max(1, ROWS_AT_ONCE // width)
     ready = min(kept.at_hand("rows") * rows, height)
     if ready:
@@ -595,7 +656,10 @@ def paint(
                 applicable[inside] = said["applicable"]
                 for name, values in _named(said, columns).items():
                     arrays[name][inside] = values
-                far = said["distance_km"][:: max(1, int(inside.sum()) // 200)]
+                # Cells shrink towards the poles, and what is said of a map is said of its area.
+                kept_share = SAMPLED / (height * width) * np.cos(np.radians(spots[inside, 1]))
+                drawn = np.random.default_rng(start).random(len(kept_share)) < kept_share
+                far = said["distance_km"][drawn]
             arrays["applicable"] = applicable
             shaped = {name: a.reshape(stop - start, width) for name, a in arrays.items()}
             return {**shaped, DISTANCES: far}
@@ -605,8 +669,11 @@ def paint(
             arrays = kept.piece(f"rows-{start}", partial(block, start, stop))
             sampled.append(arrays.pop(DISTANCES))
             writer.write(slice(start, stop), arrays)
+            size = np.cos(np.radians(area.latitudes(start, stop)))
+            mapped_area += float(size @ (arrays["applicable"] != 255).sum(1))
+            applicable_area += float(size @ (arrays["applicable"] == 1).sum(1))
             advance(stop - start)
-    return np.concatenate(sampled)
+    return np.concatenate(sampled), applicable_area / max(mapped_area, 1e-300)
 
 
 def _named(said: dict[str, NDArray], columns: Columns) -> dict[str, NDArray]:
@@ -630,11 +697,10 @@ def _cells(area: Area, start: int, stop: int) -> tuple[NDArray[np.float64], NDAr
     from georama.sources.natural_earth import is_land
 
     box = area.geobox
-    west, north = box.affine * (0, 0)
+    west = box.affine.c
     lon = west + (np.arange(box.shape[1]) + 0.5) * box.affine.a
-    lat = north + (np.arange(start, stop) + 0.5) * box.affine.e
+    lat = area.latitudes(start, stop)
     spots = np.stack([a.ravel() for a in np.meshgrid(lon, lat)], axis=1)
-    spots = np.clip(spots, (-180.0, -90.0), (180.0, 90.0))
     inside = is_land(spots) if area.land_only else np.ones(len(spots), bool)
     if area.shape is not None:
         import shapely
@@ -659,7 +725,8 @@ def shown(path: Path, columns: Columns, unit: str, level: float, title: str) -> 
     ends = [f"_{name}" for name in columns.names] if columns.kind == "shares" else [""]
     names = [f"{part}{end}" for end in ends for part in ("prediction", "lower", "upper")]
     data = {name: wrap_xr(band, box) for name, band in zip(names, bands[:-1], strict=True)}
-    applicable = np.where(np.isfinite(bands[-1]), bands[-1], 255)
+    # Overviews of amounts are averages: half a cell that applies is no zero.
+    applicable = np.where(np.isfinite(bands[-1]), np.rint(bands[-1]), 255)
     data["applicable"] = wrap_xr(applicable.astype(np.uint8), box)
     return xr.Dataset(
         data,
@@ -714,24 +781,32 @@ def write_predictions(
     level: float,
     kept: Unfinished,
     used: Looks,
-) -> None:
-    """Write predictions at places, one row a place in the same order, as GeoParquet."""
+) -> list[str]:
+    """Write predictions at places, one row a place in the same order, as GeoParquet.
+
+    Returns:
+        What is to be told: columns of the places that had to give way to predictions.
+    """
     from georama.products.geoparquet import write_points as write
 
     said = predict_places(predictor, encoder, places, level, kept, used)
     columns = predictor.columns
-    table = places.copy()
-    for name, values in _named(said, columns).items():
-        table[name] = values.astype(np.float64)
+    fresh: dict[str, Any] = {k: v.astype(np.float64) for k, v in _named(said, columns).items()}
     if columns.kind == "classification":
-        table["prediction"] = [columns.classes[int(k)] for k in said["prediction"][:, 0]]
-        table = table.rename(columns={"lower": "probability", "upper": "set_size"})
-    table["applicable"] = said["applicable"]
-    table["distance_km"] = said["distance_km"]
+        fresh["prediction"] = [columns.classes[int(k)] for k in said["prediction"][:, 0]]
+        fresh["probability"], fresh["set_size"] = fresh.pop("lower"), fresh.pop("upper")
+    fresh |= {"applicable": said["applicable"], "distance_km": said["distance_km"]}
     if "head" in said:
         names = [" + ".join(head.layers) for head in predictor.heads]
-        table["layers"] = [names[number] for number in said["head"]]
+        fresh["layers"] = [names[number] for number in said["head"]]
+    taken = [str(name) for name in places.columns if name in fresh]
+    table = places.rename(columns={name: f"{name} (given)" for name in taken})
+    for name, values in fresh.items():
+        table[name] = values
     write(table, path, made)
+    if not taken:
+        return []
+    return [f"{listing(taken)} of the places given stand as “{taken[0]} (given)” and so on"]
 
 
 def _write_rest(
@@ -753,7 +828,10 @@ def _write_rest(
 
     with writing(folder / "model") as unfinished:
         unfinished.mkdir(exist_ok=True)
-        card = {"scores": result["models"], "provenance": made, "layers": records}
+        card = {
+            "scores": result["models"], "provenance": made, "layers": records,
+            "unit": labels.unit,
+        }  # fmt: skip
         predictor.save(unfinished, card)
     with writing(folder / "crossval.parquet") as unfinished:
         checked.to_parquet(unfinished, index=False)
@@ -874,6 +952,18 @@ def _notes(table: gpd.GeoDataFrame, labels: Labels) -> list[str]:
     return [*labels.notes, *(note for note in of_reader if note not in labels.notes)]
 
 
+def _untested(fitted: Fitted, places: int) -> list[str]:
+    """Tell of places that no block tested, since too few others would have been left to learn."""
+    tested = len(fitted.rows)
+    if tested == places or places > LARGE:
+        return []
+    note = (
+        f"blocks could test {tested} of the {places} places alone: most of the others lie in one "
+        "block, so the scores say little"
+    )
+    return [note]
+
+
 def _verdict(labels: Labels, fitted: Fitted, edge: float, level: float) -> str:
     """One plain sentence."""
     columns = fitted.predictor.columns
@@ -909,7 +999,14 @@ def _test_side(labels: Labels, split: str) -> NDArray[np.bool_]:
             f"no column is called {split!r} (--split)",
             remedy=f"use one of {', '.join(nearest(split, columns))}",
         )
-    values = labels.places[split].astype(str).str.lower()
+    values = labels.places[split].astype("string").fillna("").str.strip().str.lower()
+    blank = np.flatnonzero(values == "")
+    if len(blank):
+        raise DataError(
+            f"--split {split} must tell training from test, {name_rows(labels.places, blank)} "
+            f"{'says' if len(blank) == 1 else 'say'} nothing",
+            remedy="fill the column",
+        )
     counts = values.value_counts()
     if len(counts) < 2:
         raise DataError(
@@ -917,69 +1014,23 @@ def _test_side(labels: Labels, split: str) -> NDArray[np.bool_]:
             remedy="give a column with two values",
         )
     named = [name for name in counts.index if name.startswith("test")]
-    return (values == (named[0] if named else counts.index[-1])).to_numpy()
-
-
-def _has_truth(truth: gpd.GeoDataFrame, labels: Labels) -> None:
-    """Refuse places to check against that lack the label."""
-    missing = [name for name in labels.names if name not in truth.columns]
-    if missing:
-        raise DataError(
-            f"the places to check against lack the column {missing[0]!r}",
-            remedy=f"they have {', '.join(str(c) for c in truth.columns if c != 'geometry')}",
-        )
+    return np.asarray(values == (named[0] if named else counts.index[-1]), dtype=bool)
 
 
 def _external(
     predictor: Predictor,
     encoder: LocationEncoder,
     truth: gpd.GeoDataFrame,
-    labels: Labels,
+    values: NDArray[np.float64],
     level: float,
-    source: Any,
+    name: str,
     kept: Unfinished,
     used: Looks,
-) -> list[dict[str, Any]]:
-    """Scores against places that had no part in the training."""
-    columns = predictor.columns
-    if columns.kind == "classification":
-        codes = {name: k for k, name in enumerate(columns.classes)}
-        known = truth[labels.names[0]].astype(str).map(codes)
-        values = np.asarray(known, dtype=np.float64)[:, None]
-    else:
-        values = np.asarray(truth[list(labels.names)], dtype=np.float64)
-    good = np.isfinite(values).all(axis=1)
-    truth, values = truth.iloc[np.flatnonzero(good)].reset_index(drop=True), values[good]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Scores against places that had no part in the training, and what is to be told of them."""
     said = predict_places(predictor, encoder, truth, level, kept, used, "check")
-    name = Path(source).name if isinstance(source, str | Path) else "given places"
-    on = said["applicable"]
-    parts = {name: np.ones(len(on), bool)}
-    if 10 < on.sum() < len(on):
-        parts |= {f"{name}, applicable": on, f"{name}, not applicable": ~on}
-    return [
-        {"name": part, "n": int(at.sum()), **_agreement(columns, values[at], said, at)}
-        for part, at in parts.items()
-    ]
-
-
-def _agreement(
-    columns: Columns, values: NDArray, said: dict[str, NDArray], at: NDArray[np.bool_]
-) -> dict[str, float]:
-    """How predictions at some places agree with the truth there."""
-    guess = said["prediction"][at]
-    if columns.kind == "classification":
-        return {"accuracy": float((guess == values).mean())}
-    if columns.kind == "circular":
-        return {"mae": float(_circle_gap(guess, values, columns.period or 1.0).mean())}
-    plain = Columns("regression", columns.names)
-    told = {k: v for k, v in scores(plain, values, guess).items() if k in ("r2", "rmse", "mae")}
-    inside = (values >= said["lower"][at]) & (values <= said["upper"][at])
-    return {**told, "coverage": coverage(inside)}
-
-
-def _circle_gap(a: NDArray, b: NDArray, period: float) -> NDArray:
-    off = np.abs(a - b) % period
-    return np.minimum(off, period - off)
+    notes = copies_told(name, said["distance_km"])
+    return external_check(name, predictor.columns, values, said), notes
 
 
 class _Clock:

@@ -17,8 +17,10 @@ from georama.verbs.map import (
     Box,
     Looks,
     area_of,
+    notes_of,
     paint,
     read_other,
+    refuse_area_of_places,
     shown,
     title_of,
     write_predictions,
@@ -68,6 +70,7 @@ def predict(
     from georama.products.provenance import provenance
     from georama.products.unfinished import fingerprint, unfinished
 
+    refuse_area_of_places(at, bbox, region, resolution, sea)
     predictor, card = Predictor.load(Path(model))
     none = np.empty(0)
     predictor.conformal(none, none, level)  # a level that was not fitted is told now
@@ -75,7 +78,7 @@ def predict(
     encoder = find_encoder(
         made_before.get("model") or predictor.encoder, weights or made_before.get("weights")
     )
-    unit = str(made_before.get("unit") or "")
+    unit = str(card.get("unit") or made_before.get("unit") or "")
     parameters = {
         "region": region, "bbox": bbox, "resolution": resolution, "sea": sea, "level": level,
         "weights": weights,
@@ -89,6 +92,7 @@ def predict(
     made = provenance("georama predict", read, parameters, model=Path(model))
     notes += _changed(layers, made, card)
     places = None if at is None else read_other(at)
+    notes += notes_of(places, at)
     area = area_of(predictor.lonlat, bbox, region, resolution, sea)
     folder = output_folder(out)
     given = []
@@ -102,7 +106,7 @@ def predict(
     with unfinished(folder, request) as kept:
         if places is not None:
             path = folder / "predictions.parquet"
-            write_predictions(path, predictor, encoder, places, made, level, kept, used)
+            notes += write_predictions(path, predictor, encoder, places, made, level, kept, used)
             return {"predictions": str(path), **_noted(notes + used.notes)}
         path = folder / "map.tif"
         paint(path, predictor, encoder, area, unit, made, level, kept, used)
