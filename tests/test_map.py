@@ -15,9 +15,14 @@ import pytest
 import rasterio
 
 from georama import cli
+from georama.encoders.location import closed_form
 from georama.errors import DataError, ResourceError, UsageError
+from georama.heads.columns import Columns
+from georama.heads.predictor import Predictor
+from georama.products.geotiff import MapWriter
+from georama.products.unfinished import unfinished
 from georama.sampling.splits import SCHEMES
-from georama.verbs.map import area_of, map
+from georama.verbs.map import Area, Looks, area_of, map, paint, shown
 from georama.verbs.predict import predict
 
 STATIONS = pd.read_csv(Path(__file__).parent / "data" / "stations.csv", comment="#")
@@ -608,10 +613,31 @@ def test_places_in_one_block_are_told(tmp_path):
     assert "blocks could test 1 of the 20 places alone" in " ".join(said["notes"])
 
 
-def test_the_share_that_applies_is_a_share_of_area(done):
-    with rasterio.open(done / "out" / "map.tif") as source:
+def test_the_share_that_applies_is_a_share_of_area(done, tmp_path):
+    predictor, card = Predictor.load(done / "out" / "model")
+    area = Area((-180.0, -90.0, 180.0, 90.0), 10.0, None, land_only=False)
+    path = tmp_path / "map.tif"
+    with unfinished(tmp_path, "request") as kept:
+        far, share = paint(
+            path, predictor, closed_form("sh10"), area, "", card, 0.9, kept, Looks()
+        )  # fmt: skip
+    with rasterio.open(path) as source:
         applicable = source.read(4)
-        lat = source.bounds.top - (np.arange(source.height) + 0.5) * 0.5
-    size = np.cos(np.radians(lat))
-    share = size @ (applicable == 1).sum(1) / (size @ np.isfinite(applicable).sum(1))
-    assert scores(done)["applicability"]["share"] == pytest.approx(share)
+    size = np.cos(np.radians(np.arange(85, -90, -10)))
+    assert share == pytest.approx(size @ (applicable == 1).sum(1) / size.sum() / 36)
+    assert share != pytest.approx((applicable == 1).mean(), abs=5e-4)
+    assert 0.5 * applicable.size < len(far) < 0.8 * applicable.size  # two thirds, as pi goes
+
+
+def test_a_cell_that_mostly_applies_is_shown_so(tmp_path, monkeypatch):
+    area = Area((0.0, 0.0, 12.0, 12.0), 0.01, None, land_only=False)
+    applicable = np.ones(area.geobox.shape, np.uint8)
+    applicable[::2, ::2] = 0
+    amount = np.ones(area.geobox.shape, np.float32)
+    with MapWriter(tmp_path / "map.tif", area.geobox, provenance={}) as writer:
+        arrays = dict.fromkeys(writer.variables, amount)
+        writer.write((0, 1200), {**arrays, "applicable": applicable})
+    monkeypatch.setattr("georama.verbs.map.SHOWN_PIXELS", 360_000)
+    seen = shown(tmp_path / "map.tif", Columns("regression", ("t",)), "", 0.9, "t")
+    assert seen["applicable"].shape == (600, 600)
+    assert (seen["applicable"] == 1).all()

@@ -196,12 +196,15 @@ def map(
     made["parameters"]["sources"] = [one.spec or one.name for one in layers]
     given = [one for one in (labels.places, wanted, truth) if one is not None]
     own = [one[table_columns(layers, one)].astype(str).to_numpy(dtype=object) for one in given]
-    request = fingerprint(made, labels.values, *(one.geometry.to_wkb() for one in given), *own)
+    layers, seen, layer_notes = _look_at_labels(layers, labels)
+    layer_notes += _absent_in_cells(layers, area)
+    if layers:
+        clock.lap("look")
+    # A source from Python is known by a name alone; what it says of the labels tells two apart.
+    request = fingerprint(
+        made, labels.values, *(one.geometry.to_wkb() for one in given), *own, *seen.values()
+    )
     with unfinished(folder, request) as kept:
-        layers, seen, layer_notes = _look_at_labels(layers, labels)
-        layer_notes += _absent_in_cells(layers, area)
-        if layers:
-            clock.lap("look")
 
         def fitting() -> Fitted:
             inputs = _inputs(encoder, labels.places, spots, _views(encoder, len(spots)))
@@ -657,8 +660,8 @@ def paint(
                 for name, values in _named(said, columns).items():
                     arrays[name][inside] = values
                 # Cells shrink towards the poles, and what is said of a map is said of its area.
-                kept_share = SAMPLED / (height * width) * np.cos(np.radians(spots[inside, 1]))
-                drawn = np.random.default_rng(start).random(len(kept_share)) < kept_share
+                chance = np.cos(np.radians(spots[inside, 1])) * min(1.0, SAMPLED / (height * width))
+                drawn = np.random.default_rng(start).random(len(chance)) < chance
                 far = said["distance_km"][drawn]
             arrays["applicable"] = applicable
             shaped = {name: a.reshape(stop - start, width) for name, a in arrays.items()}
