@@ -18,11 +18,14 @@ from georama import cli
 from georama.encoders.location import closed_form
 from georama.errors import DataError, ResourceError, UsageError
 from georama.heads.columns import Columns
+from georama.heads.looks import Looks
 from georama.heads.predictor import Predictor
 from georama.products.geotiff import MapWriter
+from georama.products.painting import paint, shown
 from georama.products.unfinished import unfinished
+from georama.sampling.areas import Area, area_of
 from georama.sampling.splits import SCHEMES
-from georama.verbs.map import Area, Looks, area_of, map, paint, shown
+from georama.verbs.map import map
 from georama.verbs.predict import predict
 
 STATIONS = pd.read_csv(Path(__file__).parent / "data" / "stations.csv", comment="#")
@@ -421,7 +424,7 @@ def undisturbed(tmp_path_factory):
     """A grid of 40 blocks, smaller ones than usual, and the command that makes it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     NEAR.to_csv(folder / "t.csv", index=False)
-    code = "import sys; import georama.verbs.map as m; m.ROWS_AT_ONCE = 960; "
+    code = "import sys; import georama.products.painting as m; m.ROWS_AT_ONCE = 960; "
     code += "from georama.cli import run; sys.exit(run(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "map", str(folder / "t.csv")]
     command += ["--target", "temperature", "--model", "sh10"]
@@ -619,7 +622,7 @@ def test_the_share_that_applies_is_a_share_of_area(done, tmp_path):
     path = tmp_path / "map.tif"
     with unfinished(tmp_path, "request") as kept:
         far, share = paint(
-            path, predictor, closed_form("sh10"), area, "", card, 0.9, kept, Looks()
+            path, predictor, Looks(closed_form("sh10")), area, "", card, 0.9, kept
         )  # fmt: skip
     with rasterio.open(path) as source:
         applicable = source.read(4)
@@ -637,7 +640,7 @@ def test_a_cell_that_mostly_applies_is_shown_so(tmp_path, monkeypatch):
     with MapWriter(tmp_path / "map.tif", area.geobox, provenance={}) as writer:
         arrays = dict.fromkeys(writer.variables, amount)
         writer.write((0, 1200), {**arrays, "applicable": applicable})
-    monkeypatch.setattr("georama.verbs.map.SHOWN_PIXELS", 360_000)
-    seen = shown(tmp_path / "map.tif", Columns("regression", ("t",)), "", 0.9, "t")
+    monkeypatch.setattr("georama.products.painting.SHOWN_PIXELS", 360_000)
+    seen = shown(tmp_path / "map.tif", Columns("regression", ("t",)), "", 0.9)
     assert seen["applicable"].shape == (600, 600)
     assert (seen["applicable"] == 1).all()

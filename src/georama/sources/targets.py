@@ -238,6 +238,32 @@ def same_labels(
     return places, values[usable]
 
 
+def test_side(labels: Labels, split: str) -> NDArray[np.bool_]:
+    """Which places the user's own split tests on."""
+    columns = [str(name) for name in labels.places.columns if name != "geometry"]
+    if split not in columns:
+        raise UsageError(
+            f"no column is called {split!r} (--split)",
+            remedy=f"use one of {', '.join(nearest(split, columns))}",
+        )
+    values = labels.places[split].astype("string").fillna("").str.strip().str.lower()
+    blank = np.flatnonzero(values == "")
+    if len(blank):
+        raise DataError(
+            f"--split {split} must tell training from test, {name_rows(labels.places, blank)} "
+            f"{'says' if len(blank) == 1 else 'say'} nothing",
+            remedy="fill the column",
+        )
+    counts = values.value_counts()
+    if len(counts) < 2:
+        raise DataError(
+            f"--split {split} must tell training from test, all rows say {counts.index[0]!r}",
+            remedy="give a column with two values",
+        )
+    named = [name for name in counts.index if name.startswith("test")]
+    return np.asarray(values == (named[0] if named else counts.index[-1]), dtype=bool)
+
+
 def _columns(places: gpd.GeoDataFrame, target: str) -> tuple[str, ...]:
     own = [str(c) for c in places.columns if c != places.geometry.name]
     if target in own:
