@@ -131,8 +131,10 @@ class Linear:
     state: dict[str, NDArray] = field(default_factory=dict, repr=False)
 
     def _columns(self, inputs: Inputs) -> Matrix:
-        view = inputs.views[self.view].astype(np.float64, copy=False)
-        return np.concatenate([view, inputs.zonal], axis=1) if self.zonal else view
+        view = inputs.views[self.view]
+        if not self.zonal:
+            return view.astype(np.float64, copy=False)
+        return np.concatenate([view, inputs.zonal], axis=1, dtype=np.float64)
 
     def fit(self, inputs: Inputs, target: Matrix) -> Self:
         """Standardise, then choose a penalty for every column.
@@ -147,7 +149,8 @@ class Linear:
         n = len(columns)
         mean, spread = columns.mean(0), columns.std(0)
         scale = np.where(spread > 1e-9, 1.0 / np.maximum(spread, 1e-9), 0.0)
-        columns = (columns - mean) * scale
+        columns = columns - mean  # never in place: it may be the view of the caller
+        columns *= scale
         centre = target.mean(0)
         values, axes = np.linalg.eigh(columns.T @ columns)
         values = np.maximum(values, 0.0)[:, None]
@@ -215,7 +218,7 @@ class Boosting:
         parts = [inputs.vectors, tilt]
         if self.view:
             parts.insert(0, inputs.views[self.view])
-        return np.concatenate(parts, axis=1).astype(np.float32)
+        return np.concatenate(parts, axis=1, dtype=np.float32)
 
     def fit(self, inputs: Inputs, target: Matrix) -> Self:
         """Grow the trees; large tables are thinned to `most` places first."""

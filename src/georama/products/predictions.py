@@ -95,4 +95,5 @@ def write_predictions(
     write_points(table, path, made)
     if not taken:
         return []
-    return [f"{listing(taken)} of the places given stand as “{taken[0]} (given)” and so on"]
+    told = f"{listing(taken)} of the places given: renamed to “{taken[0]} (given)”"
+    return [f"{told}{' and so on' if len(taken) > 1 else ''}, as predictions have that name"]

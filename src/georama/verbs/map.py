@@ -248,7 +248,7 @@ def _plan(asked: _Request) -> dict[str, Any]:
         "resolution_deg": None if area is None else area.resolution,
         "box": None if area is None else [round(v, 4) for v in area.box],
         "seconds": round(seconds),
-        "memory_mb": round(700 + cells * 16 / 1e6),
+        "memory_mb": round(700 + count * 0.005 + cells * 16 / 1e6),
         "bytes_written": int(cells * 8 + 3e6),
     }
 
