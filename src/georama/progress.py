@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -49,6 +50,20 @@ def progress(title: str, total: int | None) -> Iterator[Advance]:
                 yield advance
         finally:
             _open.clear()
+
+
+class Clock:
+    """Seconds of each part of the work, `laps`."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """End the part of this name, and begin the next."""
+        now = time.perf_counter()
+        self.laps[name] = round(now - self._since, 2)
+        self._since = now
 
 
 told: set[str] = set()

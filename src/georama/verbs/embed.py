@@ -78,6 +78,15 @@ def find_encoder(model: str = "world", weights: str | Path | None = None) -> Loc
     return _of_name(name, _from_path(Path(weights)))  # type: ignore[arg-type]
 
 
+def weights_of(model: str, weights: str | Path | None) -> Path | None:
+    """The file or folder of the weights that `find_encoder` reads, as far as it can change."""
+    if weights is not None:
+        return Path(weights)
+    if model == "world":
+        return Path(__file__).parents[1] / "weights" / "world" / "model.safetensors"
+    return Path(model) if model not in MODELS and Path(model).exists() else None
+
+
 def _of_name(name: str, encoder: LocationEncoder) -> LocationEncoder:
     if encoder.name.lower().startswith(name):
         return encoder
@@ -173,12 +182,10 @@ def embed(
 
 def gather(places: str | Path | GeoDataFrame, **columns: str | None) -> tuple[Any, Path | None]:
     """Checked places out of a file or a frame, and the file that they came from."""
-    from georama.places import check_places
-    from georama.sources.tables import read_places
+    from georama.sources.tables import places_from
 
-    if isinstance(places, str | Path):
-        return read_places(places, **columns), Path(places)
-    return check_places(places), None
+    source = Path(places) if isinstance(places, str | Path) else None
+    return places_from(places, **columns), source
 
 
 def _parts(
