@@ -261,7 +261,8 @@ def open_layers(specs: Sequence[str | Source], beside: Path | None = None) -> li
     layers: list[Layer] = []
     told: set[str] = set()
     for given in specs:
-        spec, source = "", given
+        # A source that a name stands for carries it, so that a saved model finds it again.
+        spec, source = getattr(given, "spec", ""), given
         if isinstance(given, str):
             spec = str(Path(given).resolve()) if Path(given).exists() else given
             source = open_source(given, beside)

@@ -35,6 +35,7 @@ from georama.sources.own_layers import (
 )
 from georama.trust.conformal import coverage
 from georama.verbs.embed import MODELS, find_encoder
+from georama.verbs.shipped import named, with_place
 from georama.wording import count, listing
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def map(
     table = read_places(places, **reading) if isinstance(places, str | Path) else places
     with _from_file(places):
         labels = label_column(table, target, kind=kind, unit=unit, period=period)
-    layers = open_layers(sources, _folder_of(places))
+    layers = with_place(open_layers(named(sources), _folder_of(places)))
     for one in layers:
         refuse_label(one, labels.names)
     wanted = None if at is None else read_other(at)

@@ -23,6 +23,7 @@ from georama.verbs.map import (
     title_of,
     write_predictions,
 )
+from georama.verbs.shipped import named
 from georama.wording import listing
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _layers_of(
     """The layers that the model reads, opened, and what is to be told of those that are gone."""
     records = [one for one in card.get("layers", []) if one["name"] in predictor.layers]
     given: dict[str, str | Source] = {}
-    for one in sources:
+    for one in named(sources):
         record = matching(records, one)
         if record["name"] in given:
             raise UsageError(f"the layer {record['name']} was given twice", remedy="give it once")
@@ -131,7 +132,7 @@ def _layers_of(
     for record in records:
         name = record["name"]
         try:
-            layers.append(reopen(record, given.get(name)))
+            layers.append(reopen(record, given.get(name) or named([record["spec"]])[0]))
         except GeoramaError as error:
             if name in given:
                 raise
