@@ -131,7 +131,9 @@ def tagged(name: str, tag: str, keys: Sequence[str]) -> gpd.GeoDataFrame:
 
 def storeys() -> gpd.GeoDataFrame:
     """Storeys of buildings in the centre of Helsinki."""
-    table = tagged("Helsinki", "building:levels", ("building", "shop", "amenity", "office", "tourism"))
+    table = tagged(
+        "Helsinki", "building:levels", ("building", "shop", "amenity", "office", "tourism")
+    )
     table["storeys"] = pd.to_numeric(table["building:levels"], errors="coerce")
     return table[table["storeys"].notna()].reset_index(drop=True)
 
@@ -459,7 +461,30 @@ def patches() -> None:
     print("patches, most alike, km off:", found(lonlat(table), np.nan_to_num(view.values)))
 
 
+def unlike() -> None:
+    """Whether houses of Ames that are larger than any that was trained on are told apart."""
+    labels = label_column(ames(), "price")
+    places, size = labels.places, labels.places["Gr_Liv_Area"].to_numpy(float)
+    view = open_layers([f"columns:{AMES}"])[0].settle(places)[1]
+    seen = {"embedding": encode_places(find_encoder("world"), places)}
+    inputs = Inputs(lonlat(places), {**seen, view_of("columns"): view.values})
+    large = size > np.quantile(size, 0.85)
+    held = np.random.default_rng(0).uniform(size=len(size)) < 0.2
+    known = np.flatnonzero(~large & ~held)
+    columns = Columns.of(labels)
+    fitted = fit_layers(inputs.take(known), labels.values[known], columns, ["columns"])
+    for name, at in (("alike", np.flatnonzero(~large & held)), ("larger", np.flatnonzero(large))):
+        said, truth = fitted.predictor(inputs.take(at)), labels.values[at]
+        on, off = said["applicable"], np.abs(said["prediction"] - truth)[:, 0]
+        inside = ((truth >= said["lower"]) & (truth <= said["upper"])).mean()
+        print(
+            f"unlike, {name}: {len(at)} houses, applicable {on.mean():.3f}, coverage {inside:.3f}, "
+            f"mean error {off[on].mean():,.0f} USD where applicable, {off[~on].mean():,.0f} elsewhere"
+        )
+
+
 FEW: dict[str, tuple[Callable[[], None], bool]] = {
+    "unlike": (unlike, False),
     "landmarks": (landmarks, False),
     "walk": (walk, True),
     "patches": (patches, True),

@@ -51,6 +51,8 @@ Box = tuple[float, float, float, float]
 RESOLUTIONS_DEG = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 CELLS = 300_000
 """The default resolution gives at most about so many cells."""
+FINE_DEG, FINE_CELLS = (0.0001, 0.0002, 0.0005), 40_000
+"""A quarter of a town asks for finer cells, of which fewer make a picture."""
 ROWS_AT_ONCE = 65_536
 GEOCLIP_PLACES = 20_000
 SHOWN_PIXELS = 2_000_000
@@ -286,8 +288,9 @@ def area_of(
         box = _span(spots) if region is None else (-180.0, -60.0, 180.0, 84.0)
     width, height = box[2] - box[0], box[3] - box[1]
     if resolution is None:
+        most = [(r, FINE_CELLS) for r in FINE_DEG] + [(r, CELLS) for r in RESOLUTIONS_DEG]
         resolution = next(
-            (r for r in RESOLUTIONS_DEG if width * height / r**2 <= CELLS), RESOLUTIONS_DEG[-1]
+            (r for r, cells in most if width * height / r**2 <= cells), RESOLUTIONS_DEG[-1]
         )
     if not 1e-4 <= resolution <= 10:
         raise UsageError(
@@ -310,7 +313,8 @@ def area_of(
 
 def _span(spots: NDArray[np.float64]) -> Box:
     low, high = spots.min(0), spots.max(0)
-    pad = np.maximum(0.1 * (high - low), 0.02)
+    # A tenth of a street of ten metres would be nothing, and two kilometres would drown a quarter.
+    pad = np.maximum(0.1 * (high - low), np.clip(0.1 * (high - low).max(), 0.001, 0.02))
     west, south = low - pad
     east, north = high + pad
     if high[0] - low[0] > 200:
@@ -859,8 +863,9 @@ def _scores(
         "applicability": {
             "share": None,
             "rule": "a place is applicable while the standard deviation of what its surroundings "
-            f"and latitude say is at most {applicability.limit:.2f} of that of the labels, as it "
-            "was for held-out blocks when the error was measured",
+            f"and latitude{' and its layers' if predictor.layers else ''} say is at most "
+            f"{applicability.limit:.2f} of that of the labels, as it was for held-out blocks when "
+            "the error was measured",
         },
         "leakage": {"random against blocks": gap(fitted.models, metric)},
         "external": [],
@@ -883,7 +888,9 @@ def _verdict(labels: Labels, fitted: Fitted, edge: float, level: float) -> str:
     value = ours["blocks"][metric]
     unit = f" {labels.unit}" if labels.unit and metric in ("mae", "rmse") else ""
     said = {
-        "r2": f"explains {100 * value:.0f} % of the variance",
+        "r2": f"explains {100 * value:.0f} % of the variance"
+        if value > 0
+        else f"explains nothing (R² {value:.2f}: the mean of the labels is as good or better)",
         "accuracy": f"names the right class for {100 * value:.0f} % of the places",
         "mae": f"is off by {value:.3g}{unit} on average",
     }[metric]
