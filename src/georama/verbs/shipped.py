@@ -56,10 +56,8 @@ class Place:
             self.name,
             tuple(f"{PLACE} {k}" for k in range(values.shape[1])),
             values,
-            np.isfinite(values).all(axis=1),
-            (
-                "place: what the shipped place model tells of 11 to 179 km around, from the data kit",
-            ),
+            np.ones(len(spots), dtype=bool),
+            ("place: what the shipped model tells of 11 to 179 km around, from the data kit",),
         )
 
     @cached_property
