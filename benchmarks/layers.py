@@ -34,13 +34,15 @@ from PIL import Image
 
 from georama.encoders.location import encode_places
 from georama.geodesy import nearest_km, unit_vectors
-from georama.heads.columns import Columns
+from georama.heads.columns import LOWER_IS_BETTER, METRICS, Columns
 from georama.heads.joining import view_of
 from georama.heads.layered import fit_layers
 from georama.heads.learners import Inputs
+from georama.heads.predictor import Fitted, conclude, prepare, with_layers
 from georama.places import lonlat
 from georama.recipes.osmgraphclip import OSMGraphCLIP
 from georama.sample import View
+from georama.sampling.splits import block_edge, blocks
 from georama.sources import packaged
 from georama.sources.kit import kit_folder, member
 from georama.sources.labels import labelled
@@ -48,10 +50,11 @@ from georama.sources.osm import OSM, read_things
 from georama.sources.own_layers import open_layers
 from georama.sources.photos import Photos, read_position
 from georama.sources.place_graphs import ThingTable, hashed_ngrams
-from georama.sources.targets import label_column
+from georama.sources.targets import Labels, label_column
 from georama.sources.text import READERS, Text, installed
 from georama.sources.windows import Rasters
 from georama.sources.world_things import world_things
+from georama.trust.gains import paired_gain
 from georama.verbs.embed import find_encoder
 from georama.verbs.shipped import Place
 
@@ -97,13 +100,13 @@ def airbnb() -> gpd.GeoDataFrame:
 def california() -> gpd.GeoDataFrame:
     """Census block groups of California."""
     table = labelled("california_housing", folder=shared())
-    return table.sample(1000, random_state=0).reset_index(drop=True)
+    return table.sample(600, random_state=0).reset_index(drop=True)
 
 
 def nightlights() -> gpd.GeoDataFrame:
     """Lights at random places of the world."""
     table = labelled("mosaiks_nightlights", folder=shared())
-    return table.sample(1000, random_state=0).reset_index(drop=True)
+    return table.sample(600, random_state=0).reset_index(drop=True)
 
 
 def countries() -> gpd.GeoDataFrame:
@@ -148,7 +151,7 @@ def village() -> gpd.GeoDataFrame:
     """Dwellings and outbuildings of a Finnish village, as its land survey tells them apart."""
     table = tagged("test", "mml:class", ("building",))
     table = table[table["mml:class"].isin(["42211", "42261"])]
-    table = table.sample(800, random_state=0).reset_index(drop=True)
+    table = table.sample(500, random_state=0).reset_index(drop=True)
     return table.assign(use=table["mml:class"].map({"42211": "dwelling", "42261": "outbuilding"}))
 
 
@@ -262,10 +265,6 @@ class Task:
     samples: bool = False
 
 
-def _texts(column: str, reader: str, *first: Any) -> Callable[[], list[Any]]:
-    return lambda: [*first, Text(column, reader)]
-
-
 TASKS: dict[str, Task] = {
     "sacramento": Task(
         lambda: labelled("sacramento"), "price",
@@ -312,34 +311,35 @@ TASKS: dict[str, Task] = {
         ],
         samples=True,
     ),
-    **{
-        f"{name}:{reader}": Task(
-            read, target, _texts(column, reader, *first), samples=name == "tiles",
-        )
-        for reader in READERS
-        for name, read, target, column, first in (
-            ("ames class", ames, "price", "MS_SubClass", ()),
-            ("ames quarter", ames, "price", "Neighborhood", ()),
-            ("ames described", ames, "price", "described", ()),
-            ("ames beside columns", ames, "price", "described", (f"columns:{AMES}",)),
-            ("countries", countries, "country", "name", ()),
-            ("tiles", tiles, "green", "text", ()),
-        )
-    },
 }  # fmt: skip
+
+
+TEXTS: dict[str, Task] = {
+    "class": Task(ames, "price", lambda: ["MS_SubClass"]),
+    "described": Task(ames, "price", lambda: ["described"]),
+    "beside": Task(ames, "price", lambda: ["described", f"columns:{AMES}"]),
+    "countries": Task(countries, "country", lambda: ["name"], "world"),
+    "tiles": Task(tiles, "green", lambda: ["text"], samples=True),
+}
+"""Columns of text that every reader reads in turn, and the layers that stand before it."""
+
+
+def seen_of(task: Task, labels: Labels, layers: list[Any]) -> tuple[Inputs, list[str]]:
+    """Position and what layers say of the labelled places, and the names of these."""
+    views = {"embedding": encode_places(find_encoder(task.encoder), labels.places)}
+    names = []
+    for layer in open_layers(layers):
+        known, view = layer.settle(labels.places)
+        views[view_of(known.name)] = np.where(view.present[:, None], view.values, np.nan)
+        names.append(known.name)
+    return Inputs(lonlat(labels.places), views), names
 
 
 def climb(name: str, task: Task, seed: int) -> None:
     """Print the ladder of one table, a row of markdown a rung."""
     start = time.perf_counter()
     labels = label_column(task.read(), task.target)
-    views = {"embedding": encode_places(find_encoder(task.encoder), labels.places)}
-    names = []
-    for layer in open_layers(task.layers()):
-        known, view = layer.settle(labels.places)
-        views[view_of(known.name)] = np.where(view.present[:, None], view.values, np.nan)
-        names.append(known.name)
-    inputs = Inputs(lonlat(labels.places), views)
+    inputs, names = seen_of(task, labels, task.layers())
     columns = Columns.of(labels)
     fitted = fit_layers(inputs, labels.values, columns, names, encoder=task.encoder, seed=seed)
     for step in fitted.layers["ladder"]:
@@ -353,6 +353,38 @@ def climb(name: str, task: Task, seed: int) -> None:
     took = time.perf_counter() - start
     held = fitted.coverage["blocks"]
     print(f"<!-- {name}: seed {seed}, intervals held {held:.3f}, {took:.0f} s -->", flush=True)
+
+
+def compare(name: str, task: Task, seed: int) -> None:
+    """Print what each reader of a text brings, and the light ones beside `minilm`."""
+    labels = label_column(task.read(), task.target)
+    columns, (column, *first) = Columns.of(labels), task.layers()
+    readers = [reader for reader in READERS if installed(reader)]
+    inputs, names = seen_of(task, labels, [*first, *(Text(column, one) for one in readers)])
+    tried = prepare(inputs, labels.values, columns, encoder=task.encoder, seed=seed)
+    base = conclude(tried)
+    chosen = base.predictor.chosen
+    before, texts = names[: len(first)], names[len(first) :]
+    if before:
+        base = conclude(with_layers(tried, before, chosen))
+    fits = {
+        reader: conclude(with_layers(tried, [*before, text], chosen))
+        for reader, text in zip(readers, texts, strict=True)
+    }
+    group = blocks(inputs.lonlat, block_edge(inputs.lonlat))
+
+    def row(rung: str, one: Fitted, other: Fitted) -> None:
+        rise = paired_gain(other.loss, one.loss, one.weight, group[one.rows], seed=seed)
+        score = float(one.loss.sum() / one.weight.sum())
+        score = score if METRICS[columns.kind] in LOWER_IS_BETTER else 1 - score
+        said = f"{rise.value:+.3f} ({rise.low:+.3f} to {rise.high:+.3f})"
+        print(f"| {name} | {len(inputs)} | {rung} | {score:.3f} | {said} |", flush=True)
+
+    row("position and " + ", ".join(first) if first else "position", base, base)
+    for reader, one in fits.items():
+        row(f"+ {reader}", one, base)
+    for reader in readers[1:]:
+        row(f"{readers[0]} instead of {reader}", fits[readers[0]], fits[reader])
 
 
 # ------------------------------------------------------------------------------- no ladders
@@ -496,20 +528,20 @@ FEW: dict[str, tuple[Callable[[], None], bool]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*TASKS, *FEW]))
+    every = (*TASKS, *TEXTS, *FEW)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(every))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     has_samples = "GEORAMA_SHARED_DATA" in os.environ
-    for name in given.names or (*TASKS, *FEW):
-        needs = FEW[name][1] if name in FEW else TASKS[name].samples
+    for name in given.names or every:
+        task = {**TASKS, **TEXTS}.get(name)
+        needs = FEW[name][1] if task is None else task.samples
         if needs and not has_samples:
             print(f"<!-- {name}: left out, GEORAMA_SHARED_DATA is not set -->")
-        elif name in FEW:
+        elif task is None:
             FEW[name][0]()
-        elif ":" in name and not installed(name.split(":")[1]):
-            print(f"<!-- {name}: left out, the reader is not installed -->")
         else:
-            climb(name, TASKS[name], given.seed)
+            (climb if name in TASKS else compare)(name, task, given.seed)
 
 
 if __name__ == "__main__":

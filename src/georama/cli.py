@@ -389,7 +389,7 @@ def _ladder(story: dict[str, Any]) -> None:
     if "robustness" in story:
         rows = story["robustness"]["rows"]
         names = [" + ".join(row["present"]) or "position" for row in rows]
-        width = max(24, *map(len, names))
+        width = max(24, *(len(name) for name in names))
         print(f"\n{'with these alone':{width}}     score  refitted for them")
         for name, row in zip(names, rows, strict=True):
             best = "-" if row["refitted"] is None else f"{row['refitted']:.3f}"

@@ -206,7 +206,7 @@ def map(
         checked = _with_errors(fitted, columns)
         result = _scores(labels, fitted, checked, encoder, made, level, table)
         predictor = fitted.predictor
-        used = Looks([one for one in layers if one.name in predictor.layers])
+        used = Looks([one for one in layers if one.name in predictor.layers], layer_notes)
         result["notes"] += layer_notes
         if fitted.layers:
             result["layers"] = fitted.layers
@@ -382,11 +382,13 @@ class Looks:
 
     Args:
         layers: Settled.
+        told: Notes that need no repeating.
     """
 
-    def __init__(self, layers: Sequence[Layer] = ()) -> None:
+    def __init__(self, layers: Sequence[Layer] = (), told: Sequence[str] = ()) -> None:
         self.layers = list(layers)
         self.notes: list[str] = []
+        self._told = frozenset(told)
         self._noted: set[tuple[str, bool]] = set()
 
     def at_places(self, places: gpd.GeoDataFrame) -> dict[str, NDArray]:
@@ -401,9 +403,11 @@ class Looks:
         import geopandas as gpd
 
         cells = gpd.GeoDataFrame(geometry=gpd.points_from_xy(*spots.T), crs="EPSG:4326")
-        return self._views(layers, cells)
+        return self._views(layers, cells, "in the cells of the map, ")
 
-    def _views(self, layers: Sequence[Layer], places: gpd.GeoDataFrame) -> dict[str, NDArray]:
+    def _views(
+        self, layers: Sequence[Layer], places: gpd.GeoDataFrame, where: str = ""
+    ) -> dict[str, NDArray]:
         views = {}
         for one in layers:
             view = one.look(places)
@@ -412,7 +416,8 @@ class Looks:
             once = (one.name, bool(view.present.any()))
             if once not in self._noted:
                 self._noted.add(once)
-                self.notes += named_notes(one, view)
+                new = [note for note in named_notes(one, view) if note not in self._told]
+                self.notes += [where + note for note in new]
         return views
 
 
