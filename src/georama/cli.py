@@ -88,7 +88,7 @@ With = Annotated[
     typer.Option(
         "--with",
         help="A layer of your own, may be repeated: FILE.osm.pbf, FILE.tif, text:COLUMN, "
-        "columns:A,B, a folder of photographs…",
+        "columns:A,B, a folder of photographs, place (the shipped place model)…",
     ),
 ]
 Layer = Annotated[str | None, typer.Option(help="Layer of a file that holds several.")]

@@ -41,7 +41,7 @@ EVERYWHERE = ("osm", "raster")
 KINDS = (*EVERYWHERE, "table", "text", "photos")
 UNDERSTOOD = (
     "text:COLUMN, columns:A,B, photos:COLUMN, a folder of photographs or rasters, "
-    "FILE.osm.pbf or another vector file, FILE.tif, FILE.nc, FILE.zarr, or stac:…"
+    "FILE.osm.pbf or another vector file, FILE.tif, FILE.nc, FILE.zarr, stac:…, or place"
 )
 TRACE = 0.9999
 """A column that correlates with the label this closely is the label under another name."""
