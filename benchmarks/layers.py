@@ -100,13 +100,13 @@ def airbnb() -> gpd.GeoDataFrame:
 def california() -> gpd.GeoDataFrame:
     """Census block groups of California."""
     table = labelled("california_housing", folder=shared())
-    return table.sample(600, random_state=0).reset_index(drop=True)
+    return table.sample(400, random_state=0).reset_index(drop=True)
 
 
 def nightlights() -> gpd.GeoDataFrame:
     """Lights at random places of the world."""
     table = labelled("mosaiks_nightlights", folder=shared())
-    return table.sample(600, random_state=0).reset_index(drop=True)
+    return table.sample(400, random_state=0).reset_index(drop=True)
 
 
 def countries() -> gpd.GeoDataFrame:
@@ -151,7 +151,7 @@ def village() -> gpd.GeoDataFrame:
     """Dwellings and outbuildings of a Finnish village, as its land survey tells them apart."""
     table = tagged("test", "mml:class", ("building",))
     table = table[table["mml:class"].isin(["42211", "42261"])]
-    table = table.sample(500, random_state=0).reset_index(drop=True)
+    table = table.sample(400, random_state=0).reset_index(drop=True)
     return table.assign(use=table["mml:class"].map({"42211": "dwelling", "42261": "outbuilding"}))
 
 
