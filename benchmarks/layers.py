@@ -270,7 +270,10 @@ TASKS: dict[str, Task] = {
         lambda: labelled("sacramento"), "price",
         world_ladder("columns:beds,baths,sqft,type", "text:city"),
     ),
-    "ames": Task(ames, "price", world_ladder(f"columns:{AMES}", "text:MS_SubClass")),
+    "ames": Task(
+        lambda: ames().sample(400, random_state=0).reset_index(drop=True), "price",
+        world_ladder(f"columns:{AMES}", "text:MS_SubClass"),
+    ),
     "airbnb": Task(
         airbnb, "price", world_ladder("columns:accommodat,bedrooms,bathrooms,beds,review_sco")
     ),
