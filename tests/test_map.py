@@ -406,6 +406,15 @@ def test_by_default_the_area_is_what_the_places_span():
     assert area.land_only
 
 
+def test_a_quarter_of_a_town_gets_a_map_of_its_own_size():
+    spots = np.array([[24.935, 60.164], [24.953, 60.179]])
+    area = area_of(spots, None, None, None, None)
+    assert np.ptp(area.box[::2]) < 0.025
+    assert 10_000 < np.prod(area.geobox.shape) < 45_000
+    one = area_of(spots[:1], None, None, None, None)
+    assert one.box[0] < 24.935 < one.box[2]
+
+
 def test_the_whole_world_fits_its_grid():
     spots = np.array([[-179.0, -50.0], [179.0, 70.0], [0.0, 10.0]])
     area = area_of(spots, None, "world", 0.7, None)

@@ -175,5 +175,14 @@ def test_skewed_counts_get_a_logarithmic_scale():
     assert not amount_scale(np.linspace(-5, 30, 100), "regression").log
 
 
+def test_a_map_that_is_all_but_constant_looks_so():
+    values, widths = np.array([4.61, 4.612]), np.array([7.0, 8.0])
+    scale = amount_scale(values, "regression", None, widths)
+    assert scale.high - scale.low == pytest.approx(0.2 * 7.5)
+    assert np.ptp(scale.fractions(values)) < 0.01
+    wide = amount_scale(values, "regression", None, widths / 1e6)
+    assert np.ptp(wide.fractions(values)) == 1.0
+
+
 def test_class_colours_differ():
     assert len(set(class_palette(60))) == 60

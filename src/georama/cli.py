@@ -88,7 +88,7 @@ With = Annotated[
     typer.Option(
         "--with",
         help="A layer of your own, may be repeated: FILE.osm.pbf, FILE.tif, text:COLUMN, "
-        "columns:A,B, a folder of photographs…",
+        "columns:A,B, a folder of photographs, place (the shipped place model)…",
     ),
 ]
 Layer = Annotated[str | None, typer.Option(help="Layer of a file that holds several.")]
@@ -387,11 +387,13 @@ def _ladder(story: dict[str, Any]) -> None:
             line += f"{rise['value']:>+10.3f}  {said}  {'kept' if step['kept'] else 'left out'}"
         print(line)
     if "robustness" in story:
-        print("\nwith these alone            score  refitted for them")
-        for row in story["robustness"]["rows"]:
-            name = " + ".join(row["present"]) or "position"
+        rows = story["robustness"]["rows"]
+        names = [" + ".join(row["present"]) or "position" for row in rows]
+        width = max(24, *(len(name) for name in names))
+        print(f"\n{'with these alone':{width}}     score  refitted for them")
+        for name, row in zip(names, rows, strict=True):
             best = "-" if row["refitted"] is None else f"{row['refitted']:.3f}"
-            print(f"{name[:24]:24}{row['score']:>10.3f}{best:>19}")
+            print(f"{name:{width}}{row['score']:>10.3f}{best:>19}")
 
 
 def _pairs(values: dict[str, Any]) -> None:

@@ -90,10 +90,20 @@ class Scale:
         return (colormaps[self.cmap](np.linspace(0, 1, count))[:, :3] * 255).round().astype("uint8")
 
 
-def amount_scale(values: NDArray[Any], kind: str, period: float | None = None) -> Scale:
+LEAST_SPAN = 0.2
+"""Of a scale, in typical interval widths: what differs less is the same for all that is known."""
+
+
+def amount_scale(
+    values: NDArray[Any],
+    kind: str,
+    period: float | None = None,
+    widths: NDArray[Any] | None = None,
+) -> Scale:
     """The scale of predicted amounts: robust limits, logarithmic for strongly skewed positives.
 
-    Circular amounts get the whole circle of `period`, of 360 where none is given.
+    Circular amounts get the whole circle of `period`, of 360 where none is given. With `widths` of
+    the intervals, a map that is all but constant looks so.
     """
     if kind == "circular":
         return Scale(0.0, period or 360.0, cmap="twilight")
@@ -102,6 +112,10 @@ def amount_scale(values: NDArray[Any], kind: str, period: float | None = None) -
     seen = seen[np.isfinite(seen)]
     if seen.size and seen.min() >= 0 and np.median(seen) > 0 and high > 30 * np.median(seen):
         return Scale(max(low, high / 1e4), high, log=True)
+    typical = np.nan if widths is None or not np.isfinite(widths).any() else np.nanmedian(widths)
+    lacking = LEAST_SPAN * float(typical) - (high - low)
+    if lacking > 0:
+        low, high = low - lacking / 2, high + lacking / 2
     return Scale(low, high)
 
 

@@ -135,7 +135,7 @@ class _Look:
             classes = _shown_classes(seen.value, names, most)
             doubt = Scale(0.0, 1.0, cmap="magma")
         else:
-            scale = amount_scale(seen.value, kind, attrs.get("period"))
+            scale = amount_scale(seen.value, kind, attrs.get("period"), seen.doubt)
             doubt = width_scale(seen.doubt)
         level = float(attrs.get("level", 0.9))
         return cls(title, str(attrs.get("unit", "")), kind, level, scale, doubt, classes)
@@ -434,7 +434,8 @@ class _Layout:
 
     @classmethod
     def of(cls, frame: _Frame, *, bar: bool, doubted: bool, entries: int) -> _Layout:
-        head, margin, label = 78, 40, 84
+        # Degrees of a map of a few streets have three decimals.
+        head, margin, label = 78, 40, 84 if frame.north - frame.south > 0.05 else 112
         if frame.aspect >= _WIDER:
             wide = _WIDE - label - margin
             tall = wide / frame.aspect

@@ -196,7 +196,7 @@ def _doubt_name(kind: str, level: float) -> str:
 
 def _field(seen: Overview, kind: str, period: float | None) -> dict[str, Any]:
     is_class = kind == "classification"
-    scale = None if is_class else amount_scale(seen.value, kind, period)
+    scale = None if is_class else amount_scale(seen.value, kind, period, seen.doubt)
     doubt = Scale(0.0, 1.0, cmap="magma") if is_class else width_scale(seen.doubt)
     return {
         "name": seen.name,

@@ -103,8 +103,9 @@ def scores_of(
         "applicability": {
             "share": None,
             "rule": "a place is applicable while the standard deviation of what its surroundings "
-            f"and latitude say is at most {applicability.limit:.2f} of that of the labels, as it "
-            "was for held-out blocks when the error was measured",
+            f"and latitude{' and its layers' if predictor.layers else ''} say is at most "
+            f"{applicability.limit:.2f} of that of the labels, as it was for held-out blocks when "
+            "the error was measured",
         },
         "leakage": {"random against blocks": gap(fitted.models, metric)},
         "external": [],
@@ -134,7 +135,9 @@ def _verdict(labels: Labels, fitted: Fitted, edge: float, level: float) -> str:
     unit = f" {labels.unit}" if labels.unit and metric in ("mae", "rmse") else ""
     explained = f"explains {100 * value:.0f} % of the variance"
     if not value > 0:  # a negative share is worse than the mean, and of one place there is none
-        explained = f"explains nothing of the variance (R² {value:.2f})"
+        explained = (
+            f"explains nothing (R² {value:.2f}: the mean of the labels is as good or better)"
+        )
     said = {
         "r2": explained,
         "accuracy": f"names the right class for {100 * value:.0f} % of the places",

@@ -20,6 +20,8 @@ Box = tuple[float, float, float, float]
 RESOLUTIONS_DEG = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 CELLS = 300_000
 """The default resolution gives at most about so many cells."""
+FINE_DEG, FINE_CELLS = (0.0001, 0.0002, 0.0005), 40_000
+"""A quarter of a town asks for finer cells, of which fewer make a picture."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,9 @@ def area_of(
         box = _span(spots) if region is None else (-180.0, -60.0, 180.0, 84.0)
     width, height = box[2] - box[0], box[3] - box[1]
     if resolution is None:
+        most = [(r, FINE_CELLS) for r in FINE_DEG] + [(r, CELLS) for r in RESOLUTIONS_DEG]
         resolution = next(
-            (r for r in RESOLUTIONS_DEG if width * height / r**2 <= CELLS), RESOLUTIONS_DEG[-1]
+            (r for r, cells in most if width * height / r**2 <= cells), RESOLUTIONS_DEG[-1]
         )
     if not 1e-4 <= resolution <= 10:
         raise UsageError(
@@ -143,7 +146,8 @@ def seam_told(spots: NDArray[np.float64]) -> list[str]:
 
 def _span(spots: NDArray[np.float64]) -> Box:
     low, high = spots.min(0), spots.max(0)
-    pad = np.maximum(0.1 * (high - low), 0.02)
+    # A tenth of a street of ten metres would be nothing, and two kilometres would drown a quarter.
+    pad = np.maximum(0.1 * (high - low), np.clip(0.1 * (high - low).max(), 0.001, 0.02))
     west, south = low - pad
     east, north = high + pad
     if high[0] - low[0] > 200:

@@ -44,7 +44,7 @@ EVERYWHERE = ("osm", "raster")
 KINDS = (*EVERYWHERE, "table", "text", "photos")
 UNDERSTOOD = (
     "text:COLUMN, columns:A,B, photos:COLUMN, a folder of photographs or rasters, "
-    "FILE.osm.pbf or another vector file, FILE.tif, FILE.nc, FILE.zarr, or stac:…"
+    "FILE.osm.pbf or another vector file, FILE.tif, FILE.nc, FILE.zarr, stac:…, or place"
 )
 TRACE = 0.9999
 """A column that correlates with the label this closely is the label under another name."""
@@ -300,7 +300,8 @@ def open_layers(specs: Sequence[str | Source], beside: Path | None = None) -> li
     layers: list[Layer] = []
     told: set[str] = set()
     for given in specs:
-        spec, source = "", given
+        # A source that a name stands for carries it, so that a saved model finds it again.
+        spec, source = getattr(given, "spec", ""), given
         if isinstance(given, str):
             if Path(given.removeprefix("photos:")).is_dir():
                 given = given.removeprefix("photos:")

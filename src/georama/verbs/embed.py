@@ -15,6 +15,7 @@ from georama.encoders.location import LocationEncoder, closed_form, encode_place
 from georama.errors import DataError, UsageError
 from georama.progress import progress
 from georama.sources.own_layers import Layer, named_notes, open_layers
+from georama.verbs.shipped import named
 from georama.wording import nearest
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def embed(
         table = table.drop(columns="embedding")
         notes.append("the column embedding of the input was replaced")
     layers = []
-    for one in open_layers(sources, None if source is None else source.parent):
+    for one in open_layers(named(sources), None if source is None else source.parent):
         known, view = one.settle(table)
         layers.append(known)
         notes += named_notes(known, view)

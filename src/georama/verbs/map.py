@@ -27,6 +27,7 @@ from georama.sources.own_layers import Layer, open_layers, refuse_label, table_c
 from georama.sources.targets import label_column, same_labels, test_side
 from georama.trust.external import copies_told, external_check
 from georama.verbs.embed import find_encoder, weights_of
+from georama.verbs.shipped import named
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -143,7 +144,8 @@ def map(
     table = places_from(places, lon=lon, lat=lat, crs=crs, layer=layer)
     with _from_file(places):
         labels = label_column(table, target, kind=kind, unit=unit, period=period)
-    layers = open_layers(sources, Path(places).parent if isinstance(places, str | Path) else None)
+    beside = Path(places).parent if isinstance(places, str | Path) else None
+    layers = open_layers(named(sources), beside)
     for one in layers:
         refuse_label(one, labels.names)
     wanted = None if at is None else places_from(at)
@@ -193,7 +195,7 @@ def map(
             result["layers"] = fitted.layers
             result["sentence"] += layers_told(fitted, layers, gridded=area is not None)
         used = [one for one in layers if one.name in predictor.layers]
-        looks = Looks(asked.encoder, views_read(predictor), used)
+        looks = Looks(asked.encoder, views_read(predictor), used, layer_notes)
         far = _write_answer(folder, asked, predictor, looks, made, kept, result)
         clock.lap("map" if area is not None else "predict")
         if asked.tested is not None:

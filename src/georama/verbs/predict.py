@@ -16,6 +16,7 @@ from georama.sampling.areas import Box, area_of, refuse_area_of_places
 from georama.sources.own_layers import Layer, matching, reopen, table_columns
 from georama.verbs.embed import find_encoder
 from georama.verbs.map import notes_of, views_read
+from georama.verbs.shipped import named
 from georama.wording import listing
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _layers_of(
     """The layers that the model reads, opened, and what is to be told of those that are gone."""
     records = [one for one in card.get("layers", []) if one["name"] in predictor.layers]
     given: dict[str, str | Source] = {}
-    for one in sources:
+    for one in named(sources):
         record = matching(records, one)
         if record["name"] in given:
             raise UsageError(f"the layer {record['name']} was given twice", remedy="give it once")
@@ -129,7 +130,7 @@ def _layers_of(
     for record in records:
         name = record["name"]
         try:
-            layers.append(reopen(record, given.get(name)))
+            layers.append(reopen(record, given.get(name) or named([record["spec"]])[0]))
         except GeoramaError as error:
             if name in given:
                 raise
