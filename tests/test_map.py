@@ -25,7 +25,7 @@ from georama.products.painting import paint, shown
 from georama.products.unfinished import unfinished
 from georama.sampling.areas import Area, area_of
 from georama.sampling.splits import SCHEMES
-from georama.verbs.map import map
+from georama.verbs.map import map, views_read
 from georama.verbs.predict import predict
 
 STATIONS = pd.read_csv(Path(__file__).parent / "data" / "stations.csv", comment="#")
@@ -630,9 +630,8 @@ def test_the_share_that_applies_is_a_share_of_area(done, tmp_path):
     area = Area((-180.0, -90.0, 180.0, 90.0), 10.0, None, land_only=False)
     path = tmp_path / "map.tif"
     with unfinished(tmp_path, "request") as kept:
-        far, share = paint(
-            path, predictor, Looks(closed_form("sh10")), area, "", card, 0.9, kept
-        )  # fmt: skip
+        looks = Looks(closed_form("sh10"), views_read(predictor))
+        far, share = paint(path, predictor, looks, area, "", card, 0.9, kept)
     with rasterio.open(path) as source:
         applicable = source.read(4)
     size = np.cos(np.radians(np.arange(85, -90, -10)))
