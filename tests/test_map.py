@@ -415,6 +415,36 @@ def test_a_quarter_of_a_town_gets_a_map_of_its_own_size():
     assert one.box[0] < 24.935 < one.box[2]
 
 
+@pytest.mark.parametrize(
+    ("region", "west", "east", "elsewhere"),
+    [("New Zealand", 165, 179, "--bbox -176.8"), ("Russia", 19, 180, "--bbox -180"),
+     ("USA", -179, -66, "--bbox 172.5"), ("France", -5, 10, "--bbox -61.79")],
+)  # fmt: skip
+def test_a_country_is_one_map_and_what_lies_elsewhere_is_told(region, west, east, elsewhere):
+    area = area_of(np.array([[2.0, 47.0]]), None, region, None, None)
+    assert west <= area.box[0]
+    assert area.box[2] <= east
+    assert elsewhere in " ".join(area.notes)
+
+
+def test_islands_near_by_stay_with_their_country():
+    area = area_of(np.array([[2.0, 47.0]]), None, "Spain", None, None)
+    assert area.box[0] < -17
+    assert not area.notes
+    assert area_of(np.array([[2.0, 47.0]]), None, "Antarctica", 1.0, None).box[2] == 180.0
+
+
+def test_a_box_of_open_sea_is_refused_unless_the_sea_is_asked_for():
+    with pytest.raises(UsageError, match="on land; give --sea"):
+        area_of(np.array([[2.0, 47.0]]), (0.0, 0.0, 1.0, 1.0), None, 0.1, None)
+    assert not area_of(np.array([[2.0, 47.0]]), (0.0, 0.0, 1.0, 1.0), None, 0.1, True).land_only
+
+
+def test_places_at_sea_bring_the_sea_onto_the_map_and_this_is_told():
+    area = area_of(np.array([[-30.0, 47.0], [-40.0, 40.0]]), None, None, None, None)
+    assert "the sea is mapped too; --land" in " ".join(area.notes)
+
+
 def test_the_whole_world_fits_its_grid():
     spots = np.array([[-179.0, -50.0], [179.0, 70.0], [0.0, 10.0]])
     area = area_of(spots, None, "world", 0.7, None)

@@ -154,8 +154,9 @@ def map(
     clock.lap("read")
     notes = [*labels.notes, *(n for n in table.attrs.get("notes", []) if n not in labels.notes)]
     notes += notes_of(wanted, at)
-    if area is not None and bbox is None and region is None:
-        notes += seam_told(spots)
+    if area is not None:
+        notes += area.notes
+        notes += seam_told(spots) if bbox is None and region is None else []
     truth = None
     if check is not None:
         with _from_file(check):

@@ -88,7 +88,10 @@ def predict(
     notes += _changed(layers, made, card)
     places = None if at is None else places_from(at)
     notes += notes_of(places, at)
-    area = area_of(predictor.lonlat, bbox, region, resolution, sea)
+    area = None
+    if places is None:
+        area = area_of(predictor.lonlat, bbox, region, resolution, sea)
+        notes += area.notes
     folder = output_folder(out)
     given = []
     if places is not None:
@@ -99,7 +102,7 @@ def predict(
     looks = Looks(encoder, views_read(predictor), layers)
     request = fingerprint(made, *given)
     with unfinished(folder, request) as kept:
-        if places is not None:
+        if places is not None or area is None:
             path = folder / "predictions.parquet"
             notes += write_predictions(path, predictor, looks, places, made, level, kept)
             return {"predictions": str(path), **_noted(notes + looks.notes)}
