@@ -655,6 +655,16 @@ def test_places_in_one_block_are_told(tmp_path):
     assert "blocks could test 1 of the 20 places alone" in " ".join(said["notes"])
 
 
+def test_a_map_and_predictions_do_not_mix_in_one_folder(done, tmp_path, capfd):
+    points = str(done / "stations.csv")
+    arguments = ["map", points, "--target", "temperature", "--model", "sh10", "--at", points]
+    assert cli.run([*arguments, "--out", str(done / "out")]) == 2
+    assert "holds map.qml and map.tif of another run" in capfd.readouterr().err
+    model = str(done / "out" / "model")
+    assert cli.run(["predict", model, "--bbox", "5,45,6,46", "--out", str(done / "out")]) == 2
+    assert "holds scores.json of another run" in capfd.readouterr().err
+
+
 def test_the_share_that_applies_is_a_share_of_area(done, tmp_path):
     predictor, card = Predictor.load(done / "out" / "model")
     area = Area((-180.0, -90.0, 180.0, 90.0), 10.0, None, land_only=False)

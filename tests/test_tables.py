@@ -363,6 +363,19 @@ def test_no_crs_in_the_file(towns, tmp_path):
     assert lonlat(read_places(path, crs="EPSG:3857")) == pytest.approx(lonlat(towns))
 
 
+def test_a_crs_that_contradicts_the_file_is_refused(towns, tmp_path):
+    towns.to_file(tmp_path / "towns.gpkg")
+    told = complaint(tmp_path / "towns.gpkg", crs="EPSG:32633")
+    assert "leave --crs out" in told
+    towns.to_crs(3857).to_file(tmp_path / "metres.gpkg")
+    assert "leave --crs out" in complaint(tmp_path / "metres.gpkg", crs="EPSG:32633")
+
+
+def test_degrees_are_not_read_as_metres(write):
+    told = complaint(write(GOOD), crs="EPSG:32633")
+    assert "look like degrees: row 2 lies at (24.9, 60.2); leave --crs out" in told
+
+
 def test_a_given_crs_wins_and_is_told(towns, tmp_path):
     path = tmp_path / "a.gpkg"
     towns.to_file(path)

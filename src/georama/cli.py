@@ -245,7 +245,9 @@ def map(
     target: Annotated[
         str, typer.Option(help="The column to map; several with commas for shares of one whole.")
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder; by default PLACES-TARGET.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; by default PLACES-TARGET, or PLACES-TARGET-at-AT.")
+    ] = None,
     at: At = None,
     bbox: BBox = None,
     region: Region = None,
@@ -283,9 +285,9 @@ def map(
 ) -> None:
     """Map a table of places: GeoTIFF with intervals, picture, report and honest scores."""
     box = _box(bbox)
-    from georama.verbs.map import map
+    from georama.verbs.map import OUTPUTS, map
 
-    out = out or Path(f"{places.stem}-{target}")
+    out = out or Path(f"{places.stem}-{target}" + ("" if at is None else f"-at-{at.stem}"))
     result = map(
         places,
         target,
@@ -319,7 +321,7 @@ def map(
         _pairs(result)
     else:
         _verdict(result)
-        print(f"\n{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
+        print(f"\n{out}: {', '.join(name for name in OUTPUTS if (out / name).exists())}")
 
 
 @app.command()

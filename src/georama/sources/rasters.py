@@ -247,7 +247,8 @@ def _checked(name: str, dataset: Any, crs: str | None) -> Raster:
             ) from error
     if not known:
         raise DataError(
-            f"a raster needs a CRS, {name} has none", remedy="give one with --crs EPSG:xxxx"
+            f"a raster needs a CRS, {name} has none",
+            remedy="write it into the file with gdal_edit.py -a_srs EPSG:xxxx",
         )
     if dataset.transform.is_identity:
         raise DataError(

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 GEOCLIP_PLACES = 20_000
 """GeoCLIP is a baseline of tables of at most so many places."""
 CLOSED_VIEWS = ("lonlat", "wrap", "sh10")
+OUTPUTS = (
+    "map.tif", "map_classes.tif", "map_classes.tif.aux.xml", "map.qml", "predictions.parquet",
+    "map.png", "report.html", "scores.json", "crossval.parquet", "model",
+)  # fmt: skip
+"""What a run may leave in its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +136,7 @@ def map(
     Returns:
         The content of scores.json; with `plan`, cells, seconds and bytes.
     """
-    from georama.products.atomic import output_folder
+    from georama.products.atomic import gone_if_empty, output_folder, refuse_mixture
     from georama.products.scores import layers_told, scores_of, with_errors
     from georama.products.unfinished import fingerprint, unfinished
     from georama.sources.tables import places_from
@@ -170,6 +175,10 @@ def map(
     )  # fmt: skip
     if plan:
         return {**_plan(asked), "notes": [*notes, *absent]}
+    others = {"predictions.parquet"} if wanted is None else {"map.tif", "map.qml"}
+    if labels.kind != "classification" or wanted is not None:
+        others.add("map_classes.tif")
+    refuse_mixture(out, sorted(others))
     folder = output_folder(out)
     for note in absent:
         tell(note)
@@ -182,7 +191,8 @@ def map(
     read = [Path(one) for one in (places, at, check) if isinstance(one, str | Path)]
     read += [one.path for one in layers if one.path is not None]
     made = _provenance(read, parameters, weights_of(model, weights))
-    layers, seen, layer_notes = look_at_labels(layers, labels)
+    with gone_if_empty(folder):
+        layers, seen, layer_notes = look_at_labels(layers, labels)
     if layers:
         clock.lap("look")
     with unfinished(folder, fingerprint(made, *_arrays(asked, layers, seen))) as kept:

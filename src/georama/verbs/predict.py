@@ -57,7 +57,7 @@ def predict(
     Returns:
         What was written, by name, and `notes` where layers are absent or have changed.
     """
-    from georama.products.atomic import output_folder
+    from georama.products.atomic import output_folder, refuse_mixture
     from georama.products.painting import paint, shown
     from georama.products.picture import draw_map
     from georama.products.predictions import write_predictions
@@ -66,6 +66,7 @@ def predict(
     from georama.sources.tables import places_from
 
     refuse_area_of_places(at, bbox, region, resolution, sea)
+    refuse_mixture(out, ("scores.json", "predictions.parquet" if at is None else "map.tif"))
     predictor, card = Predictor.load(Path(model))
     none = np.empty(0)
     predictor.conformal(none, none, level)  # a level that was not fitted is told now
