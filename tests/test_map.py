@@ -202,10 +202,25 @@ def test_classes_at_places_come_by_name(at_places):
     np.testing.assert_allclose(found.geometry.x, asked["lon"])
     assert set(found["prediction"]) <= {"hot", "cold", "mild"}
     assert found["probability"].between(0, 1).all()
-    assert not {p.name for p in (folder / "out").iterdir()} & {"map.tif", "map.png"}
+    assert not {p.name for p in (folder / "out").iterdir()} & {"map.tif", "map.qml"}
     external = result["external"][0]
     assert external["n"] == 40
     assert external["accuracy"] == pytest.approx((found["prediction"] == found["zone"]).mean())
+
+
+def test_places_get_a_picture_and_a_report_of_their_own(at_places):
+    folder, result, _ = at_places
+    assert (folder / "out" / "map.png").stat().st_size > 10_000
+    page = (folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert "of the places asked about are applicable" in page
+    assert "mean number of classes" in page
+    assert "90 % sets of classes held" in result["sentence"]
+    assert set(result["intervals"]["set_size"]) == set(SCHEMES)
+
+
+def test_the_verdict_ends_with_the_check(at_places):
+    _, result, _ = at_places
+    assert "Checked on 40 further places (asked.csv), it names the right" in result["sentence"]
 
 
 def test_a_split_of_ones_own_is_audited(at_places):

@@ -47,7 +47,7 @@ _SCHEME_TEXT = {
     "unlike": "left out with all places of similar surroundings",
 }
 _CALIBRATED = (
-    "On the dashed line, intervals hold as many truths as they promise; below it, they are too "
+    "On the dashed line, {ranges} hold as many truths as they promise; below it, they are too "
     "narrow."
 )
 _ROLES = {"ours": "georama", "part": "part of it", "baseline": "baseline"}
@@ -154,6 +154,8 @@ def _payload(
     seen = [in_degrees(overview(mapped, most=most, share=share)) for share in shares]
     kind = str(attrs.get("kind", "regression"))
     names = [str(name) for name in attrs.get("classes", ())] if kind == "classification" else []
+    if shares[0]:
+        checked = checked.drop(columns=["truth", "prediction", "lower", "upper"], errors="ignore")
     level = float(attrs.get("level", 0.9))
     first = seen[0]
     rows, columns = first.value.shape
@@ -410,18 +412,29 @@ def _facts(scores: Mapping[str, Any]) -> str:
     for scheme in ("far", "blocks", "random"):
         if _fine(coverage.get(scheme)):
             level = 100 * float(intervals.get("level", 0.9))
+            among = "set of classes" if scores.get("kind") == "classification" else "interval"
             facts.append(
-                (_percent(coverage[scheme]), f"of truths in the {level:g} % interval, {scheme}")
+                (_percent(coverage[scheme]), f"of truths in the {level:g} % {among}, {scheme}")
             )
             break
+    for row in (scores.get("external") or ())[:1]:
+        name = metric if _fine(row.get(metric)) else "mae"
+        if _fine(row.get(name)):
+            amount = number(float(row[name])) + (f" {unit}" if unit and name == "mae" else "")
+            facts.append((amount, f"{_metric(name)} on {row.get('name', 'further places')}"))
     share = (scores.get("applicability") or {}).get("share")
     if _fine(share):
-        facts.append((_percent(share), "of the map is applicable"))
+        facts.append((_percent(share), _applicable_of(scores)))
     used = (scores.get("places") or {}).get("used")
     if used is not None:
         facts.append((number(float(used)), "places used"))
     cells = "".join(f"<div><b>{escape(big)}</b><span>{escape(s)}</span></div>" for big, s in facts)
     return f'<div class="facts">{cells}</div>' if facts else ""
+
+
+def _applicable_of(scores: Mapping[str, Any]) -> str:
+    of = str((scores.get("applicability") or {}).get("of", "map"))
+    return f"of the {of} {'is' if of == 'map' else 'are'} applicable"
 
 
 def _score_section(scores: Mapping[str, Any]) -> str:
@@ -535,11 +548,13 @@ def _chart_section(
     in_unit = f" ({unit})" if unit else ""
     drawn: list[tuple[str, str, str]] = []
     rows = _best_scheme(checked)
+    ranges = "intervals"
     if str(attrs.get("kind")) == "classification":
+        ranges = "sets of classes"
         confusion = _confusion(rows, [str(name) for name in attrs.get("classes", ())])
     else:
         confusion = ""
-        scatter = _scatter(rows, in_unit)
+        scatter = _scatter(_stacked(rows), in_unit)
         if scatter:
             scheme = str(rows["scheme"].iloc[0]) if "scheme" in rows else ""
             drawn.append(("Truth against prediction", f"Out-of-fold ({scheme}).", scatter))
@@ -553,9 +568,9 @@ def _chart_section(
         drawn.append(
             (
                 "Calibration",
-                _CALIBRATED,
+                _CALIBRATED.format(ranges=ranges),
                 chart(
-                    "Share of truths inside the intervals against the share promised",
+                    f"Share of truths inside the {ranges} against the share promised",
                     "promised share",
                     "share of truths inside",
                     [
@@ -579,6 +594,23 @@ def _chart_section(
         for title, text, svg in drawn
     )
     return f'<h2>Where the errors are</h2><div class="charts">{boxes}</div>{confusion}'
+
+
+def _stacked(rows: pd.DataFrame) -> pd.DataFrame:
+    """Truths and predictions of all shares below each other; of one label as they are."""
+    ends = [name.removeprefix("truth") for name in rows.columns if name.startswith("truth_")]
+    if "truth" in rows or not ends:
+        return rows
+    import pandas as pd
+
+    named = {f"truth{end}": f"prediction{end}" for end in ends}
+    return pd.concat(
+        [
+            pd.DataFrame({"truth": rows[truth].to_numpy(), "prediction": rows[said].to_numpy()})
+            for truth, said in named.items()
+        ],
+        ignore_index=True,
+    )
 
 
 def _scatter(rows: pd.DataFrame, in_unit: str) -> str:
@@ -687,10 +719,11 @@ def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> str:
 def _reach_section(scores: Mapping[str, Any]) -> str:
     applicability = scores.get("applicability") or {}
     intervals = scores.get("intervals") or {}
+    classes = scores.get("kind") == "classification"
     parts = []
     if applicability:
         share = applicability.get("share")
-        text = f"{_percent(share)} of the map is applicable. " if _fine(share) else ""
+        text = f"{_percent(share)} {_applicable_of(scores)}. " if _fine(share) else ""
         rule = str(applicability.get("rule", ""))
         text += f"The rule: {rule}." if rule else ""
         limit = applicability.get("limit_km")
@@ -707,16 +740,20 @@ def _reach_section(scores: Mapping[str, Any]) -> str:
             body.append(f'<tr><td class="name">{escape(str(name))}</td>{cells}</tr>')
         head = "".join(f"<th>{escape(_metric(key))}</th>" for key in columns)
         parts.append(
-            f"<h3>By continent</h3><p class='note'>Of the truths, {100 * level:g} % should lie "
-            "in their intervals; figures from few places say little.</p>"
+            f"<h3>By continent</h3><p class='note'>Of the truths, {100 * level:g} % should lie in "
+            f"their {'sets of classes' if classes else 'intervals'}; figures from few places say "
+            "little.</p>"
             f'<div class="wide"><table><thead><tr><th>continent</th>{head}</tr></thead>'
             f"<tbody>{''.join(body)}</tbody></table></div>"
         )
     by_scheme = intervals.get("coverage") or {}
-    widths = intervals.get("width") or {}
+    widths = intervals.get("set_size" if classes else "width") or {}
     schemes = [name for name in SCHEMES if name in by_scheme]
     if schemes:
-        unit = f" {scores['unit']}" if scores.get("unit") else ""
+        unit = f" {scores['unit']}" if scores.get("unit") and not classes else ""
+        ranges, wide = (
+            ("Sets", "mean number of classes") if classes else ("Intervals", "mean width")
+        )
         body = "".join(
             f"<tr><td>{name}</td><td>{_shown('coverage', by_scheme[name])}</td>"
             f"<td>{escape(_shown('width', widths.get(name)))}"
@@ -724,8 +761,8 @@ def _reach_section(scores: Mapping[str, Any]) -> str:
             for name in schemes
         )
         parts.append(
-            '<h3>Intervals by test</h3><div class="wide"><table><thead><tr><th>test</th>'
-            f"<th>coverage</th><th>mean width</th></tr></thead><tbody>{body}</tbody></table></div>"
+            f'<h3>{ranges} by test</h3><div class="wide"><table><thead><tr><th>test</th>'
+            f"<th>coverage</th><th>{wide}</th></tr></thead><tbody>{body}</tbody></table></div>"
         )
     return f"<h2>Where it can be trusted</h2>{''.join(parts)}" if parts else ""
 

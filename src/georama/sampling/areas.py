@@ -63,6 +63,13 @@ class Area:
         """Of the centres of some rows, counted from the north."""
         return self.box[3] - (np.arange(start, stop, dtype=np.float64) + 0.5) * self.resolution
 
+    def cell_of(self, spots: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The number of the cell that each point within the box lies in, row by row."""
+        height, width = self.geobox.shape
+        column = np.floor((spots[:, 0] - self.box[0]) / self.resolution).astype(np.int64)
+        row = np.floor((self.box[3] - spots[:, 1]) / self.resolution).astype(np.int64)
+        return np.clip(row, 0, height - 1) * width + np.clip(column, 0, width - 1)
+
     def cells(self, start: int, stop: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Centres of the cells of some rows (n, 2 degrees), and which of them are to be mapped."""
         lon = self.box[0] + (np.arange(self.geobox.shape[1]) + 0.5) * self.resolution
@@ -75,6 +82,13 @@ class Area:
             shapely.prepare(self.shape)
             inside[inside] = shapely.contains_xy(self.shape, *spots[inside].T)
         return spots, inside
+
+
+def spots_area(spots: NDArray[np.float64], cells: int) -> Area:
+    """The area of what points span, with at most so many cells along its longer side."""
+    west, south, east, north = _span(spots)
+    edge = max(east - west, north - south) / cells
+    return Area((west, south, east, north), edge, None, land_only=False)
 
 
 def refuse_area_of_places(at: Any, *area: Any) -> None:

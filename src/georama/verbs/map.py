@@ -25,13 +25,14 @@ from georama.progress import Clock, tell
 from georama.sampling.areas import Area, Box, area_of, refuse_area_of_places, seam_told
 from georama.sources.own_layers import Layer, open_layers, refuse_label, table_columns
 from georama.sources.targets import label_column, same_labels, test_side
-from georama.trust.external import copies_told, external_check
+from georama.trust.external import copies_told, external_check, external_told
 from georama.verbs.embed import find_encoder, weights_of
 from georama.verbs.shipped import named
 
 if TYPE_CHECKING:
     import geopandas as gpd
     import pandas as pd
+    import xarray as xr
 
     from georama.heads.predictor import Predictor
     from georama.products.unfinished import Unfinished
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 GEOCLIP_PLACES = 20_000
 """GeoCLIP is a baseline of tables of at most so many places."""
 CLOSED_VIEWS = ("lonlat", "wrap", "sh10")
+PLACES_ASKED = "places asked about"
 OUTPUTS = (
     "map.tif", "map_classes.tif", "map_classes.tif.aux.xml", "map.qml", "predictions.parquet",
     "map.png", "report.html", "scores.json", "crossval.parquet", "model",
@@ -110,7 +112,8 @@ def map(
         places: Table of labelled places, see `sources.tables.read_places`.
         target: Column of the label; several, separated by commas, for shares that sum to one.
         out: Folder for map.tif, map.png, report.html, scores.json, crossval.parquet and model/.
-        at: Predict at these places instead of on a grid: predictions.parquet.
+        at: Predict at these places instead of on a grid: predictions.parquet, and a picture and
+            report of these places alone.
         bbox: West, south, east, north in degrees.
         region: A country, a continent, or "world".
         resolution: Cell size in degrees.
@@ -207,7 +210,7 @@ def map(
             result["sentence"] += layers_told(fitted, layers, gridded=area is not None)
         used = [one for one in layers if one.name in predictor.layers]
         looks = Looks(asked.encoder, views_read(predictor), used, layer_notes)
-        far = _write_answer(folder, asked, predictor, looks, made, kept, result)
+        far, mapped = _write_answer(folder, asked, predictor, looks, made, kept, result)
         clock.lap("map" if area is not None else "predict")
         if asked.tested is not None:
             result["leakage"]["your split"] = audit_split(spots, asked.tested, checked, far)
@@ -215,7 +218,7 @@ def map(
             _check(asked, predictor, looks, kept, called(check), result)
             clock.lap("check")
         result["notes"] += looks.notes
-        _write_evidence(folder, asked, fitted, checked, looks, made, result, clock)
+        _write_evidence(folder, asked, fitted, checked, looks, made, mapped, result, clock)
     return result
 
 
@@ -355,30 +358,32 @@ def _write_answer(
     made: dict[str, Any],
     kept: Unfinished,
     result: dict[str, Any],
-) -> NDArray[np.float64] | None:
-    """Write map.tif and map.png, or predictions.parquet.
+) -> tuple[NDArray[np.float64], xr.Dataset]:
+    """Write map.tif or predictions.parquet, and map.png.
 
     Returns:
-        Of a map, a sample of the distances to training.
+        Distances to training, of a map a sample, and what is to be shown.
     """
-    from georama.products.painting import paint, shown
+    from georama.products.painting import paint, shown, spotted
     from georama.products.picture import draw_map
     from georama.products.predictions import write_predictions
 
-    labels, level = asked.labels, asked.level
-    if asked.wanted is not None:
-        path = folder / "predictions.parquet"
-        result["notes"] += write_predictions(
-            path, predictor, looks, asked.wanted, made, level, kept
-        )
-    if asked.area is None:
-        return None
-    path = folder / "map.tif"
-    far, share = paint(path, predictor, looks, asked.area, labels.unit, made, level, kept)
-    result["applicability"]["share"] = share
-    mapped = shown(path, predictor.columns, labels.unit, level)
-    draw_map(mapped, labels.places, folder / "map.png", values=labels.values[:, 0])
-    return far
+    labels, level, columns = asked.labels, asked.level, predictor.columns
+    if asked.area is not None:
+        path = folder / "map.tif"
+        far, share = paint(path, predictor, looks, asked.area, labels.unit, made, level, kept)
+        result["applicability"] |= {"share": share, "of": "map"}
+        mapped = shown(path, columns, labels.unit, level)
+        draw_map(mapped, labels.places, folder / "map.png", values=labels.values[:, 0])
+        return far, mapped
+    places = labels.places if asked.wanted is None else asked.wanted
+    path = folder / "predictions.parquet"
+    said, notes = write_predictions(path, predictor, looks, places, made, level, kept)
+    result["notes"] += notes
+    result["applicability"] |= {"share": float(said["applicable"].mean()), "of": PLACES_ASKED}
+    mapped = spotted(centres_of(places), said, columns, labels.unit, level)
+    draw_map(mapped, None, folder / "map.png")
+    return said["distance_km"], mapped
 
 
 def _check(
@@ -397,6 +402,7 @@ def _check(
         said = predict_places(predictor, looks, places, asked.level, kept, "check")
         result["external"] = external_check(name, predictor.columns, values, said)
         result["notes"] += copies_told(name, said["distance_km"])
+        result["sentence"] += external_told(result["external"], asked.labels.unit, asked.level)
 
 
 def _write_evidence(
@@ -406,12 +412,12 @@ def _write_evidence(
     checked: pd.DataFrame,
     looks: Looks,
     made: dict[str, Any],
+    mapped: xr.Dataset,
     result: dict[str, Any],
     clock: Clock,
 ) -> None:
-    """Write model, held-out places, scores and, of a map, the report."""
+    """Write model, held-out places, scores and the report."""
     from georama.products.atomic import writing
-    from georama.products.painting import shown
     from georama.products.provenance import as_json
     from georama.products.report import write_report
 
@@ -424,11 +430,9 @@ def _write_evidence(
         predictor.save(unfinished, card)
     with writing(folder / "crossval.parquet") as unfinished:
         checked.to_parquet(unfinished, index=False)
-    if asked.area is not None:
-        mapped = shown(folder / "map.tif", predictor.columns, labels.unit, asked.level)
-        page, card = folder / "report.html", asked.encoder.card
-        write_report(page, mapped, labels.places, checked, result, card)
-        clock.lap("report")
+    page, card = folder / "report.html", asked.encoder.card
+    write_report(page, mapped, labels.places, checked, result, card)
+    clock.lap("report")
     result["seconds"] = clock.laps
     with writing(folder / "scores.json") as unfinished:
         unfinished.write_text(as_json(result, indent=1) + "\n", encoding="utf-8")

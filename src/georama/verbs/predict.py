@@ -12,7 +12,7 @@ from georama.errors import GeoramaError, UsageError
 from georama.heads.looks import Looks
 from georama.heads.predictor import Predictor
 from georama.progress import tell
-from georama.sampling.areas import Box, area_of, refuse_area_of_places
+from georama.sampling.areas import Area, Box, area_of, refuse_area_of_places
 from georama.sources.own_layers import Layer, matching, reopen, table_columns
 from georama.verbs.embed import find_encoder
 from georama.verbs.map import notes_of, views_read
@@ -89,10 +89,10 @@ def predict(
     notes += _changed(layers, made, card)
     places = None if at is None else places_from(at)
     notes += notes_of(places, at)
-    area = None
-    if places is None:
-        area = area_of(predictor.lonlat, bbox, region, resolution, sea)
-        notes += area.notes
+    grid = (bbox, region, resolution, sea)
+    where = area_of(predictor.lonlat, *grid) if places is None else places
+    if isinstance(where, Area):
+        notes += where.notes
     folder = output_folder(out)
     given = []
     if places is not None:
@@ -103,12 +103,12 @@ def predict(
     looks = Looks(encoder, views_read(predictor), layers)
     request = fingerprint(made, *given)
     with unfinished(folder, request) as kept:
-        if places is not None or area is None:
+        if not isinstance(where, Area):
             path = folder / "predictions.parquet"
-            notes += write_predictions(path, predictor, looks, places, made, level, kept)
+            notes += write_predictions(path, predictor, looks, where, made, level, kept)[1]
             return {"predictions": str(path), **_noted(notes + looks.notes)}
         path = folder / "map.tif"
-        paint(path, predictor, looks, area, unit, made, level, kept)
+        paint(path, predictor, looks, where, unit, made, level, kept)
         mapped = shown(path, predictor.columns, unit, level)
         draw_map(mapped, None, folder / "map.png")
         written = {"map": str(path), "picture": str(folder / "map.png")}
