@@ -670,6 +670,14 @@ def test_places_in_one_block_are_told(tmp_path):
     assert "blocks could test 1 of the 20 places alone" in " ".join(said["notes"])
 
 
+def test_the_model_of_a_map_can_be_described(done, capsys):
+    assert cli.run(["describe", str(done / "out" / "model")]) == 0
+    said = capsys.readouterr().out
+    assert "regression of temperature (°C)" in said
+    assert "stations.csv, 60 places" in said
+    assert "blocks 0." in said
+
+
 def test_a_map_and_predictions_do_not_mix_in_one_folder(done, tmp_path, capfd):
     points = str(done / "stations.csv")
     arguments = ["map", points, "--target", "temperature", "--model", "sh10", "--at", points]

@@ -220,7 +220,7 @@ def test_empty_coordinates_are_dropped_and_counted(write):
 def test_exact_repeats_are_told_and_kept(write):
     places = read_places(write("lon,lat,v\n1,2,3\n1,2,3\n1,2,4\n"))
     assert len(places) == 3
-    assert "1 row repeated exactly (row 3)" in places.attrs["notes"]
+    assert "1 row like another in every column (row 3)" in places.attrs["notes"]
 
 
 def test_files_that_are_not_there_or_not_tables(write, tmp_path):

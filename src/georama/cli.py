@@ -156,11 +156,11 @@ def list_kit(as_json: AsJson = False, debug: Debug = False) -> None:
     if as_json:
         print(table.to_json(orient="records", indent=2))
         return
+    lacking = [str(name) for name in table.loc[~table["here"].astype(bool), "package"]]
     table["here"] = ["yes" if here else "-" for here in table["here"]]
     _show(table.filter(["package", "version", "mb", "here", "groups", "what"]))
-    print(
-        f"\nThe kit lies in {table.attrs['folder']}. To get more: georama data fetch --group demo"
-    )
+    more = f" To get another: georama data fetch {lacking[0]}" if lacking else " It is complete."
+    print(f"\nThe kit lies in {table.attrs['folder']}.{more}")
 
 
 @data_app.command()
@@ -320,6 +320,8 @@ def map(
         _note(result.pop("notes"))
         _pairs(result)
     else:
+        _note(result["notes"])
+        print(f"{result['target']} is taken as {result['kind']}: {result['kind_reason']}")
         _verdict(result)
         print(f"\n{out}: {', '.join(name for name in OUTPUTS if (out / name).exists())}")
 
@@ -364,7 +366,6 @@ def _verdict(result: dict[str, Any]) -> None:
     """The verdict of a map and the scores beside those of the simple ways."""
     from georama.sampling.splits import SCHEMES
 
-    _note(result["notes"])
     print(result["sentence"])
     metric = result["metric"]
     schemes = [scheme for scheme in SCHEMES if scheme in result["models"][0]]
@@ -372,9 +373,25 @@ def _verdict(result: dict[str, Any]) -> None:
     for model in result["models"]:
         values = (model.get(scheme, {}).get(metric) for scheme in schemes)
         words = ("-" if value is None else f"{value:.3f}" for value in values)
-        print(f"{model['name']:24}" + "".join(f"{word:>10}" for word in words))
+        mark = "  <- makes the map" if model["name"] == result["chosen"] else ""
+        print(f"{model['name']:24}" + "".join(f"{word:>10}" for word in words) + mark)
+    _external(result["external"])
     if "layers" in result:
         _ladder(result["layers"])
+
+
+def _external(rows: list[dict[str, Any]]) -> None:
+    """The scores on further places, a line a part."""
+    names = [
+        name for name in ("n", "r2", "accuracy", "mae", "coverage") if name in (rows or [{}])[0]
+    ]
+    if not names:
+        return
+    width = max(24, *(len(row["name"]) + 2 for row in rows))
+    print(f"\n{'checked on':{width}}" + "".join(f"{name:>10}" for name in names))
+    for row in rows:
+        words = (f"{row[name]:,}" if name == "n" else f"{row[name]:.3f}" for name in names)
+        print(f"{row['name']:{width}}" + "".join(f"{word:>10}" for word in words))
 
 
 def _ladder(story: dict[str, Any]) -> None:
@@ -392,10 +409,11 @@ def _ladder(story: dict[str, Any]) -> None:
         rows = story["robustness"]["rows"]
         names = [" + ".join(row["present"]) or "position" for row in rows]
         width = max(24, *(len(name) for name in names))
-        print(f"\n{'with these alone':{width}}     score  refitted for them")
+        print("\nwhere only some layers are there, this model beside one made for exactly these:")
+        print(f"{'present':{width}}this model  made for them")
         for name, row in zip(names, rows, strict=True):
             best = "-" if row["refitted"] is None else f"{row['refitted']:.3f}"
-            print(f"{name:{width}}{row['score']:>10.3f}{best:>19}")
+            print(f"{name:{width}}{row['score']:>10.3f}{best:>15}")
 
 
 def _pairs(values: dict[str, Any]) -> None:
@@ -548,6 +566,9 @@ def search(
         print(table.to_json(orient="records", indent=2, force_ascii=False))
     else:
         _show(table.round({"similarity": 3, "distance_km": 0}))
+        made = [file for file in (out, map_out, map_out and map_out.with_suffix(".png")) if file]
+        if made:
+            print(f"\nWritten: {', '.join(str(file) for file in made)}")
 
 
 def _note(notes: list[str]) -> None:

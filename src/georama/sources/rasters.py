@@ -403,7 +403,7 @@ def _decode(
                         f"{raster.path} is damaged: the block in row {top // high + 1}, column "
                         f"{left // wide + 1} of its blocks (pixels from {top}, {left}) cannot be "
                         f"decoded, {_cause(error, raster.path)}",
-                        remedy='copy the file again, or read with broken="nodata"',
+                        remedy="copy or write the file again",
                     ) from error
                 lost += 1
     return stored, valid, lost

@@ -415,7 +415,8 @@ def _note_repeats(table: _Table) -> None:
         return
     if len(repeated):
         table.notes.append(
-            f"{count(len(repeated), 'row')} repeated exactly ({name_rows(table.frame, repeated)})"
+            f"{count(len(repeated), 'row')} like another in every column "
+            f"({name_rows(table.frame, repeated)})"
         )
 
 

@@ -509,20 +509,20 @@ def _merge(
     size = np.bincount(group)
     if kind == "classification":
         merged, disagree = _commonest(group, values[:, 0].astype(np.int64), first, len(classes))
-        how = f"the commonest class kept ({count(disagree, 'place')} of different opinions)"
+        how = f"the commonest class kept, at {count(disagree, 'place')} the rows disagreed"
     elif kind == "circular" and period is not None:
         angle = 2 * np.pi * values[:, 0] / period
         mean = np.arctan2(np.bincount(group, np.sin(angle)), np.bincount(group, np.cos(angle)))
         merged = np.mod(mean / (2 * np.pi) * period, period)[:, None]
-        how = "averaged round the circle"
+        how = "labels averaged round the circle"
     else:
         sums = [np.bincount(group, values[:, k]) for k in range(values.shape[1])]
         merged = np.stack(sums, axis=1) / size[:, None]
-        how = "averaged"
+        how = "labels averaged"
     extra = len(places) - len(unique)
     notes.append(
-        f"{count(int((size > 1).sum()), 'place')} with several rows merged, labels {how}; "
-        f"{count(extra, 'row')} fewer"
+        f"{count(int((size > 1).sum()), 'place')} with several rows merged ({count(extra, 'row')} "
+        f"fewer): {how}"
     )
     dropped["same place"] = extra
     kept = np.zeros(len(places), dtype=bool)

@@ -161,7 +161,8 @@ def map(
     area = None if wanted is not None else area_of(spots, bbox, region, resolution, sea)
     clock.lap("read")
     notes = [*labels.notes, *(n for n in table.attrs.get("notes", []) if n not in labels.notes)]
-    notes += notes_of(wanted, at)
+    if str(at) != str(places):  # the same file has nothing new to tell
+        notes += notes_of(wanted, at)
     if area is not None:
         notes += area.notes
         notes += seam_told(spots) if bbox is None and region is None else []
@@ -259,6 +260,7 @@ def _plan(asked: _Request) -> dict[str, Any]:
     fits = 1 + 0.5 * min(2 ** len(asked.layers) - 1, 7)
     seconds = 6 + min(count, 6000) * 0.02 * fits + cells * 6e-5
     return {
+        "kind": f"{asked.labels.kind} ({asked.labels.reason})",
         "labelled places": count,
         "cells": cells,
         "resolution_deg": None if area is None else area.resolution,
