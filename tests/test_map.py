@@ -668,6 +668,7 @@ def test_places_in_one_block_are_told(tmp_path):
         tmp_path / "t.csv", "temperature", out=tmp_path / "out", at=tmp_path / "t.csv", model="sh10"
     )
     assert "blocks could test 1 of the 20 places alone" in " ".join(said["notes"])
+    assert "explains nothing of the variance" in said["sentence"]
 
 
 def test_the_model_of_a_map_can_be_described(done, capsys):
