@@ -81,7 +81,7 @@ def test_texts_hold_the_card(name):
 
 
 def test_an_unknown_name_lists_the_nearest_first():
-    with pytest.raises(UsageError, match=r"got 'wrld'; there are world"):
+    with pytest.raises(UsageError, match=r"got “wrld”; there are world"):
         describe("wrld")
 
 

@@ -308,12 +308,12 @@ def test_a_plan_tells_what_was_dropped(tmp_path, capfd):
 
 
 def test_what_fails_late_is_refused_early(tmp_path):
-    with pytest.raises(UsageError, match="no column is called 'part'"):
+    with pytest.raises(UsageError, match="no column is called “part”"):
         plan_of(NEAR, tmp_path, split="part")
     NEAR[["lon", "lat"]].to_csv(tmp_path / "check.csv", index=False)
-    with pytest.raises(DataError, match="lack the column 'temperature'"):
+    with pytest.raises(DataError, match="lack the column “temperature”"):
         plan_of(NEAR, tmp_path, check=tmp_path / "check.csv")
-    with pytest.raises(UsageError, match="no model is called 'wrld'"):
+    with pytest.raises(UsageError, match="no model is called “wrld”"):
         map(tmp_path / "t.csv", "temperature", out=tmp_path / "out", model="wrld")
     assert not (tmp_path / "out").exists()
 
@@ -669,6 +669,16 @@ def test_places_in_one_block_are_told(tmp_path):
     )
     assert "blocks could test 1 of the 20 places alone" in " ".join(said["notes"])
     assert "explains nothing of the variance" in said["sentence"]
+
+
+def test_a_negative_seed_and_a_word_for_a_number_are_refused(done, tmp_path, capfd):
+    command = ["map", str(done / "stations.csv"), "--target", "temperature", "--plan"]
+    assert cli.run([*command, "--seed", "-3"]) == 2
+    assert "--seed must be 0 or more, got -3" in capfd.readouterr().err
+    assert cli.run([*command, "--resolution", "abc"]) == 2
+    assert "'--resolution': wanted is a valid number; see" in capfd.readouterr().err
+    assert cli.run([*command, "--region", "world", "--resolution", "0.002"]) == 0
+    assert "a coarser --resolution or a smaller --bbox takes less" in capfd.readouterr().err
 
 
 def test_the_model_of_a_map_can_be_described(done, capsys):

@@ -333,7 +333,7 @@ def test_codes_with_gaps_are_the_same_classes():
 
 def test_a_truth_without_labels_is_refused():
     labels = label_column(table(temp=np.linspace(0, 9, 40)), "temp")
-    with pytest.raises(DataError, match="lack the column 'temp'"):
+    with pytest.raises(DataError, match="lack the column “temp”"):
         same_labels(table(other=np.ones(40)), labels)
     with pytest.raises(DataError, match="no place to check against has a label"):
         same_labels(table(temp=np.full(40, np.nan)), labels)

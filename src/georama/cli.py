@@ -318,7 +318,7 @@ def map(
         print(json.dumps(result, indent=1, ensure_ascii=False, default=str))
     elif plan:
         _note(result.pop("notes"))
-        _pairs(result)
+        _plan(result)
     else:
         _note(result["notes"])
         print(f"{result['target']} is taken as {result['kind']}: {result['kind_reason']}")
@@ -414,6 +414,23 @@ def _ladder(story: dict[str, Any]) -> None:
         for name, row in zip(names, rows, strict=True):
             best = "-" if row["refitted"] is None else f"{row['refitted']:.3f}"
             print(f"{name:{width}}{row['score']:>10.3f}{best:>15}")
+
+
+def _plan(result: dict[str, Any]) -> None:
+    """A plan in units for people."""
+    from georama.wording import spell_bytes, spell_seconds
+
+    told = {
+        "time": f"about {spell_seconds(result.pop('seconds'))}",
+        "memory": f"about {spell_bytes(1e6 * result.pop('memory_mb'))}",
+        "files": f"about {spell_bytes(result.pop('bytes_written'))}",
+    }
+    if (edge := result.pop("resolution_deg")) is not None:
+        result["resolution"] = f"{edge:g}°"
+    if (box := result.pop("box")) is not None:
+        result["box"] = ", ".join(f"{side:g}" for side in box)
+    result["cells" if edge is not None else "places asked about"] = f"{result.pop('cells'):,}"
+    _pairs({**result, **told})
 
 
 def _pairs(values: dict[str, Any]) -> None:
@@ -588,7 +605,7 @@ def _box(text: str | None) -> tuple[float, float, float, float] | None:
         west, south, east, north = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(
-            f"--bbox wants WEST,SOUTH,EAST,NORTH in degrees, got {text!r}",
+            f"--bbox wants WEST,SOUTH,EAST,NORTH in degrees, got “{text}”",
             remedy="write it like --bbox 5,45,15,55",
         ) from None
     return west, south, east, north
@@ -633,7 +650,8 @@ def _tell(error: Exception) -> int:
         case typer.TyperException():
             context = getattr(error, "ctx", None)  # usage errors know the command they came from
             command = context.command_path if context else "georama"
-            said = error.format_message().rstrip(".")
+            said = error.format_message().rstrip(".").partition(", unable to parse")[0]
+            said = said.replace("Input should be a", "wanted is a")
             text, code = f"{said}; see {command} --help", error.exit_code
         case MemoryError():
             text = "this needs more memory than there is; ask for a smaller --bbox or a coarser"

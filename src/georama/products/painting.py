@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 SHOWN_PIXELS = 2_000_000
+LEAST_CELLS = 4096
+"""Of a block; smaller ones cost more to begin than to predict."""
 SPOTTED = 150
 """Cells along the longer side of a map of places."""
 SAMPLED = 20_000
@@ -54,7 +56,8 @@ def paint(
     kind = "regression" if columns.kind == "shares" else columns.kind
     sampled: list[NDArray[np.float64]] = []
     mapped_area = applicable_area = 0.0
-    rows = max(1, ROWS_AT_ONCE // width)
+    # A twentieth at a time, so that the bar moves on a small map too.
+    rows = max(1, min(ROWS_AT_ONCE, max(LEAST_CELLS, height * width // 20)) // width)
     ready = min(kept.at_hand("rows") * rows, height)
     if ready:
         tell(f"going on from row {ready} of {height}")

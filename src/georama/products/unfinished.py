@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from georama.errors import DataError, ResourceError, UsageError
-from georama.products.atomic import gone_if_empty, writing
+from georama.products.atomic import writing
 from georama.products.provenance import as_json
 from georama.progress import tell
 
@@ -93,7 +93,7 @@ def unfinished(out: Path, request: str) -> Iterator[Unfinished]:
     Raises:
         ResourceError: Another run is writing to this folder.
     """
-    with gone_if_empty(out), _alone(out):
+    with _alone(out):
         work = Unfinished(out / NAME)
         told = work.folder / _REQUEST
         if work.folder.exists() and _text(told) != request:

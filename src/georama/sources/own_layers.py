@@ -326,7 +326,7 @@ def _check_kind(source: Source) -> None:
     kind = getattr(source, "kind", None)
     if kind not in KINDS:
         raise UsageError(
-            f"the kind of a source is one of {listing(KINDS)}, got {kind!r}",
+            f"the kind of a source is one of {listing(KINDS)}, got “{kind}”",
             remedy="see georama.sample.Source",
         )
 

@@ -188,6 +188,9 @@ def _cause(error: BaseException, target: str) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     said = (str(error).splitlines() or [""])[0].replace(target, "").strip(" '\":,.")
+    short = re.search(r"got (\d+) bytes, expected (\d+)", said, re.IGNORECASE)
+    if short:
+        return f"the file ends early there ({short[1]} of {short[2]} bytes)"
     return re.sub(r"^[^A-Za-z0-9]+", "", said) or type(error).__name__
 
 

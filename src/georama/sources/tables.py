@@ -396,6 +396,7 @@ def _read_vector(path: Path, ending: str, layer: str | None) -> _Table:
 
 def _unreadable(path: Path, ending: str, error: Exception) -> DataError:
     cause = (str(error).splitlines() or [""])[0].split(".; ")[0].replace(str(path), path.name)
+    cause = cause.split(". Set ")[0]  # of a setting of GDAL, which georama has no option for
     cause = cause.removeprefix(f"'{path.name}' ").rstrip(".")
     remedy = "copy the .shx and .dbf files along with it" if ending == ".shp" else "write it again"
     return DataError(f"{path.name} cannot be read as {ending[1:]}: {cause}", remedy=remedy)

@@ -203,7 +203,7 @@ def same_labels(
     found = [own.get(name) or own.get(plain(name)) for name in labels.names]
     if None in found:
         raise DataError(
-            f"the places to check against lack the column {labels.names[found.index(None)]!r}",
+            f"the places to check against lack the column “{labels.names[found.index(None)]}”",
             remedy=f"they have {', '.join(str(c) for c in places.columns if c != 'geometry')}",
         )
     names = [str(name) for name in found]
@@ -243,7 +243,7 @@ def test_side(labels: Labels, split: str) -> NDArray[np.bool_]:
     columns = [str(name) for name in labels.places.columns if name != "geometry"]
     if split not in columns:
         raise UsageError(
-            f"no column is called {split!r} (--split)",
+            f"no column is called “{split}” (--split)",
             remedy=f"use one of {', '.join(nearest(split, columns))}",
         )
     values = labels.places[split].astype("string").fillna("").str.strip().str.lower()
@@ -257,7 +257,7 @@ def test_side(labels: Labels, split: str) -> NDArray[np.bool_]:
     counts = values.value_counts()
     if len(counts) < 2:
         raise DataError(
-            f"--split {split} must tell training from test, all rows say {counts.index[0]!r}",
+            f"--split {split} must tell training from test, all rows say {quoted(counts.index[0])}",
             remedy="give a column with two values",
         )
     named = [name for name in counts.index if name.startswith("test")]

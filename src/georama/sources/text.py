@@ -77,7 +77,7 @@ class Text:
             )
         if self.reader and self.reader not in READERS:
             raise UsageError(
-                f"a reader of text is one of {listing(READERS)}, got {self.reader!r}",
+                f"a reader of text is one of {listing(READERS)}, got “{self.reader}”",
                 remedy="leave it out for the best one that is installed",
             )
 

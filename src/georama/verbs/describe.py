@@ -38,7 +38,7 @@ def describe(name: str | Path) -> Card:
     known = _recipes.names()
     if str(name) not in known:
         raise UsageError(
-            f"a recipe or a model folder with a card.json was wanted, got {str(name)!r}",
+            f"a recipe or a model folder with a card.json was wanted, got “{name!s}”",
             remedy=f"there are {listing(nearest(str(name), known), most=len(known))}",
         )
     trained = Path(georama.__file__).parent / "weights" / str(name) / "card.json"

@@ -61,7 +61,7 @@ def find_encoder(model: str = "world", weights: str | Path | None = None) -> Loc
             )
         if not path.exists():
             raise UsageError(
-                f"no model is called {name!r}, and no file or folder of that path exists",
+                f"no model is called “{name}”, and no file or folder of that path exists",
                 remedy=f"use one of {', '.join(nearest(name, MODELS))}, or a model folder",
             )
         return _from_path(path)
@@ -168,7 +168,10 @@ def embed(
     encoder = find_encoder(model, weights)
     table, source = gather(places, lon=lon, lat=lat, crs=crs, layer=layer)
     notes = [*table.attrs.get("notes", []), f"embedded with {encoder.name}, {encoder.width} wide"]
-    notes += [f"{encoder.name}: {limit}" for limit in encoder.card.known_limits]
+    if model in recipe_names() or Path(model).is_dir():
+        notes.append(f"what to mind of {encoder.name}: georama describe {model}")
+    else:
+        notes += [f"{encoder.name}: {limit}" for limit in encoder.card.known_limits]
     if "embedding" in table.columns:
         table = table.drop(columns="embedding")
         notes.append("the column embedding of the input was replaced")

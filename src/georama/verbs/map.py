@@ -28,6 +28,7 @@ from georama.sources.targets import label_column, same_labels, test_side
 from georama.trust.external import copies_told, external_check, external_told
 from georama.verbs.embed import find_encoder, weights_of
 from georama.verbs.shipped import named
+from georama.wording import spell_bytes, spell_seconds
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 GEOCLIP_PLACES = 20_000
 """GeoCLIP is a baseline of tables of at most so many places."""
 CLOSED_VIEWS = ("lonlat", "wrap", "sh10")
+LONG_S, LARGE_BYTES = 4 * 3600, 20e9
 PLACES_ASKED = "places asked about"
 OUTPUTS = (
     "map.tif", "map_classes.tif", "map_classes.tif.aux.xml", "map.qml", "predictions.parquet",
@@ -147,6 +149,8 @@ def map(
 
     clock = Clock()
     refuse_area_of_places(at, bbox, region, resolution, sea)
+    if seed < 0:
+        raise UsageError(f"--seed must be 0 or more, got {seed}", remedy="try --seed 0")
     if not 0.5 <= level <= 0.99:
         raise UsageError(f"level must lie in 0.5 to 0.99, got {level:g}", remedy="try --level 0.9")
     table = places_from(places, lon=lon, lat=lat, crs=crs, layer=layer)
@@ -177,8 +181,10 @@ def map(
         wanted=wanted, truth=truth, tested=None if split is None else test_side(labels, split),
         level=level, seed=seed, keep_layers=keep_layers,
     )  # fmt: skip
+    planned = _plan(asked)
+    notes += long_told(planned["seconds"], planned["bytes_written"])
     if plan:
-        return {**_plan(asked), "notes": [*notes, *absent]}
+        return {**planned, "notes": [*notes, *absent]}
     others = {"predictions.parquet"} if wanted is None else {"map.tif", "map.qml"}
     if labels.kind != "classification" or wanted is not None:
         others.add("map_classes.tif")
@@ -199,7 +205,8 @@ def map(
         layers, seen, layer_notes = look_at_labels(layers, labels)
     if layers:
         clock.lap("look")
-    with unfinished(folder, fingerprint(made, *_arrays(asked, layers, seen))) as kept:
+    request = fingerprint(made, *_arrays(asked, layers, seen))
+    with gone_if_empty(folder), unfinished(folder, request) as kept:
         fitted = _kept_fit(kept, asked, layers, seen, clock)
         clock.lap("fit")
         predictor = fitted.predictor
@@ -248,6 +255,17 @@ def notes_of(places: gpd.GeoDataFrame | None, source: Any) -> list[str]:
     if places is None:
         return []
     return [f"{called(source)}: {note}" for note in places.attrs.get("notes", [])]
+
+
+def long_told(seconds: float, size: float) -> list[str]:
+    """Warn of work that takes more than hours, or files that fill a disk."""
+    if seconds < LONG_S and size < LARGE_BYTES:
+        return []
+    note = (
+        f"this takes about {spell_seconds(seconds)} and writes about {spell_bytes(size)}; a "
+        "coarser --resolution or a smaller --bbox takes less"
+    )
+    return [note]
 
 
 def _plan(asked: _Request) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def predict(
     Returns:
         What was written, by name, and `notes` where layers are absent or have changed.
     """
-    from georama.products.atomic import output_folder, refuse_mixture
+    from georama.products.atomic import gone_if_empty, output_folder, refuse_mixture
     from georama.products.painting import paint, shown
     from georama.products.picture import draw_map
     from georama.products.predictions import write_predictions
@@ -102,7 +102,7 @@ def predict(
         notes.append(f"{listing(bound)}: absent in the cells of a map, the model goes without")
     looks = Looks(encoder, views_read(predictor), layers)
     request = fingerprint(made, *given)
-    with unfinished(folder, request) as kept:
+    with gone_if_empty(folder), unfinished(folder, request) as kept:
         if not isinstance(where, Area):
             path = folder / "predictions.parquet"
             notes += write_predictions(path, predictor, looks, where, made, level, kept)[1]
