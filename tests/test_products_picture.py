@@ -10,7 +10,7 @@ from odc.geo.xr import wrap_xr
 
 import product_samples as samples
 from georama.errors import DataError
-from georama.products.colours import amount_scale, class_palette, robust_limits
+from georama.products.colours import _as_seen, amount_scale, class_palette, robust_limits
 from georama.products.overview import in_degrees, overview
 from georama.products.picture import _Frame, draw_map
 
@@ -186,3 +186,7 @@ def test_a_map_that_is_all_but_constant_looks_so():
 
 def test_class_colours_differ():
     assert len(set(class_palette(60))) == 60
+    # Thirty classes of climate: no two of which look alike.
+    seen = _as_seen(np.array(class_palette(30)))
+    apart = np.linalg.norm(seen[:, None] - seen[None], axis=2)[np.triu_indices(30, 1)]
+    assert apart.min() > 15

@@ -131,7 +131,8 @@ def spotted(
             grid[there] = np.bincount(cells, values, len(grid))[there] / count[there]
         data[name] = grid.reshape(geobox.shape)
     data["applicable"] = np.where(np.isfinite(data["applicable"]), data["applicable"], 255)
-    return _dataset(data, geobox, columns, unit, level)
+    mapped = _dataset(data, geobox, columns, unit, level)
+    return mapped.assign_attrs(spots="places")
 
 
 def shown(path: Path, columns: Columns, unit: str, level: float) -> xr.Dataset:
@@ -166,7 +167,7 @@ def _dataset(
             "kind": "regression" if columns.kind == "shares" else columns.kind,
             "level": level,
             "classes": list(columns.classes),
-            "title": title_of(columns.names),
+            "title": title_of(columns.names).replace("the shares", "Shares", 1),
             "period": columns.period,
         },
     )

@@ -98,7 +98,7 @@ def draw_map(
         frame.outline(side, shores, labels=False, size=10)
     title = str(mapped.attrs.get("title", ""))
     if share:
-        title = f"{share}, one of {len(share_names(mapped))} shares"
+        title = f"{share}, one of {len(share_names(mapped))} shares (the report has all)"
     layout.titles(figure, look, title)
     layout.legends(figure, look, dots, view)
     with writing(target) as temporary:
@@ -124,21 +124,27 @@ class _Look:
     scale: Scale | None
     doubt: Scale
     classes: list[tuple[int, str, tuple[int, int, int]]]
+    dots: str = " used"
+    spots: str = ""
 
     @classmethod
     def of(cls, seen: Overview, attrs: dict[str, Any], most: int) -> _Look:
         kind = attrs.get("kind", "regression")
         title = seen.name or str(attrs.get("title", ""))
         scale, classes = None, []
+        ends = attrs.get("range")
         if kind == "classification":
             names = [str(name) for name in attrs.get("classes", [])]
             classes = _shown_classes(seen.value, names, most)
             doubt = Scale(0.0, 1.0, cmap="magma")
         else:
             scale = amount_scale(seen.value, kind, attrs.get("period"), seen.doubt)
+            scale = scale if ends is None else Scale(*ends)
             doubt = width_scale(seen.doubt)
         level = float(attrs.get("level", 0.9))
-        return cls(title, str(attrs.get("unit", "")), kind, level, scale, doubt, classes)
+        dots = str(attrs.get("dots", " used"))
+        unit, spots = str(attrs.get("unit", "")), str(attrs.get("spots", ""))
+        return cls(title, unit, kind, level, scale, doubt, classes, dots, spots)
 
     @property
     def doubt_title(self) -> str:
@@ -212,8 +218,8 @@ def _dots(
 def _draw_dots(axes: Axes, frame: _Frame, dots: _Dots, look: _Look) -> None:
     x, y = frame.forward(dots.lonlat)
     inside = np.isfinite(x) & np.isfinite(y)
-    size = float(np.clip(9000 / max(inside.sum(), 1), 5, 46))
-    edge = 0.9 if size > 12 else 0.35
+    size = float(np.clip(9000 / max(inside.sum(), 1), 1.2, 46))
+    edge = 0.9 if size > 12 else 0.35 if size > 5 else 0.0
     face: Any = "white"
     if dots.values is not None:
         known = inside & np.isfinite(dots.values)
@@ -224,9 +230,12 @@ def _draw_dots(axes: Axes, frame: _Frame, dots: _Dots, look: _Look) -> None:
         inside = known
         face = look.colours(dots.values[inside]) / 255.0
     # The light ring keeps a dark dot visible on a dark map.
-    axes.scatter(
-        x[inside], y[inside], s=size, c="none", edgecolors="white", linewidths=3 * edge, zorder=8
-    )
+    # Of thousands, rings would bury the map.
+    if edge:
+        axes.scatter(
+            x[inside], y[inside], s=size, c="none", edgecolors="white", linewidths=3 * edge,
+            zorder=8,
+        )  # fmt: skip
     axes.scatter(x[inside], y[inside], s=size, c=face, edgecolors=_INK, linewidths=edge, zorder=9)
 
 
@@ -496,12 +505,12 @@ class _Layout:
         )  # fmt: skip
 
     def legends(self, figure: Figure, look: _Look, dots: _Dots | None, view: _View) -> None:
-        doubt = look.doubt_title
         if look.scale is not None:
             self._bar(figure, self.bar, look.scale, look.named(look.title), 13)
-            doubt = look.named(doubt)
         if self.side is not None:
-            self._bar(figure, self.side_bar, look.doubt, doubt, 12)
+            # What it shows stands above the small map.
+            unit = "" if look.scale is None else look.unit
+            self._bar(figure, self.side_bar, look.doubt, unit, 12)
         self._words(figure, look, dots, view)
 
     def _bar(
@@ -516,6 +525,14 @@ class _Layout:
             extend=ends, extendfrac=0.02,
         )  # fmt: skip
         bar.ax.tick_params(labelsize=size - 1, colors=_INK, length=4)
+        if not scale.log:
+            from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+            long = len(f"{max(abs(scale.low), abs(scale.high)):.0f}")
+            room = max(2, int(box[2] / (size * (2 + long))))
+            bar.ax.xaxis.set_major_locator(MaxNLocator(min(8, room)))
+            if long > 4:
+                bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
         bar.set_label(_safe(_cut(title, 70)), size=size, color=_INK)
         bar.outline.set_edgecolor(_FAINT)  # pyright: ignore[reportCallIssue]
 
@@ -538,7 +555,7 @@ class _Layout:
                 entries.append(Patch(facecolor=grey, edgecolor=_FAINT, label="other classes"))
         if dots is not None:
             told = f"{dots.count:,} place{'s' if dots.count > 1 else ''}".replace(",", " ")
-            told += " (measured, same colours)" if dots.values is not None else " used"
+            told += " (measured, same colours)" if dots.values is not None else look.dots
             if dots.count > len(dots.lonlat):
                 told += f", {_MOST_PLACES:,} drawn".replace(",", " ")
             entries.append(
@@ -552,10 +569,10 @@ class _Layout:
                 short = "<1" if out < 0.01 else f"{100 * out:.0f}"
                 entries.append(
                     Patch(facecolor="#d0d0d0", edgecolor="#444444", hatch="////", linewidth=0.8,
-                          label=f"extrapolated: {short} % of the map")
+                          label=f"extrapolated: {short} % of the {look.spots or 'map'}")
                 )  # fmt: skip
         # Coast cells that the map leaves to the sea are not worth a word.
-        if (view.land & ~there).sum() > 0.01 * view.land.sum():
+        if not look.spots and (view.land & ~there).sum() > 0.03 * view.land.sum():
             entries.append(
                 Patch(facecolor=_LAND, edgecolor=_FAINT, label="land without prediction")
             )

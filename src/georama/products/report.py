@@ -56,8 +56,15 @@ _HIGHER_IS_BETTER = (
 )  # fmt: skip
 _METRIC_NAMES = {
     "r2": "R²", "rmse": "RMSE", "mae": "MAE", "f1": "F1", "balanced_accuracy": "balanced",
-    "wrong": "share of wrong classes",
+    "wrong": "share of wrong classes", "median": "median error", "near": "near",
 }  # fmt: skip
+
+
+_METRIC_TEXT = {
+    "near": "“near” is the share of places whose error is below a twelfth of the circle.",
+    "l1": "“l1” is the sum of the errors of all shares of a place.",
+    "balanced_accuracy": "“balanced” is the mean of the accuracies of the classes.",
+}
 
 
 def write_report(
@@ -400,7 +407,8 @@ def _facts(scores: Mapping[str, Any]) -> str:
         value = (chosen.get(scheme) or {}).get(metric)
         if _fine(value):
             where = "regions left out" if scheme == "blocks" else "places far from training"
-            facts.append((number(float(value)), f"{_metric(metric)} on {where}"))  # pyright: ignore[reportArgumentType]
+            amount = number(float(value)) + (f" {unit}" if unit and metric == "mae" else "")  # pyright: ignore[reportArgumentType]
+            facts.append((amount, f"{_metric(metric)} on {where}"))
     for scheme in ("far", "blocks", "random"):
         value = (chosen.get(scheme) or {}).get("rmse")
         if _fine(value):
@@ -450,7 +458,11 @@ def _score_section(scores: Mapping[str, Any]) -> str:
                     metrics.append(name)
     main = str(scores.get("metric", ""))
     metrics.sort(key=lambda name: name != main)
-    metrics = metrics[:4]
+    metrics = metrics[:3]
+    decimals = {
+        name: _decimals([(m.get(s) or {}).get(name) for m in models for s in schemes])
+        for name in metrics
+    }
     best = {
         (scheme, name): _best([(model.get(scheme) or {}).get(name) for model in models], name)
         for scheme in schemes
@@ -477,7 +489,7 @@ def _score_section(scores: Mapping[str, Any]) -> str:
         for scheme in schemes:
             for i, name in enumerate(metrics):
                 value = (model.get(scheme) or {}).get(name)
-                text = number(float(value)) if _fine(value) else "–"  # pyright: ignore[reportArgumentType]
+                text = _fixed(value, decimals[name])
                 if _fine(value) and value == best[scheme, name]:
                     text = f"<b>{text}</b>"
                 cells += f'<td class="{"first" if i == 0 else ""}">{text}</td>'
@@ -487,13 +499,33 @@ def _score_section(scores: Mapping[str, Any]) -> str:
         )
     told = "; ".join(f"<b>{s}</b>: {_SCHEME_TEXT[s]}" for s in schemes)
     in_unit = f" Errors are in {escape(unit)}." if unit else ""
+    in_unit += "".join(f" {escape(_METRIC_TEXT[name])}" for name in metrics if name in _METRIC_TEXT)
+    if chosen:
+        in_unit += " The one marked “chosen” makes the map."
     return (
         "<h2>How good it is</h2>"
         f'<p class="note">Measured on places that the model had not seen. {told}. '
         f"The best figure of each column is bold.{in_unit}</p>"
-        f'<div class="wide"><table><thead><tr><th rowspan="2">model</th>{head}</tr>'
+        f'<div class="wide"><table class="tight"><thead><tr><th rowspan="2">model</th>{head}</tr>'
         f"<tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _decimals(values: Sequence[Any]) -> int:
+    """So many decimals that the typical one of some numbers has three significant digits."""
+    fine = [abs(float(value)) for value in values if _fine(value) and value]
+    size = float(np.median(fine)) if fine else 1.0
+    return int(np.clip(2 - math.floor(math.log10(size)), 0, 3))
+
+
+def _fixed(value: Any, decimals: int) -> str:
+    """A number with so many decimals, for a column of numbers; far larger ones without any."""
+    if not _fine(value):
+        return "–"
+    size = abs(float(value))
+    text = f"{size:,.{decimals}f}" if size < 10 ** (5 - decimals) else f"{size:,.0f}"
+    sign = "−" if float(value) < 0 and float(text.replace(",", "")) else ""
+    return sign + text.replace(",", "\u202f")
 
 
 def _layer_section(scores: Mapping[str, Any]) -> str:
@@ -660,10 +692,9 @@ def _distance_chart(scores: Mapping[str, Any], in_unit: str) -> str:
     ]
     # Only the upper ends: whole ranges would run into each other.
     marks = [
-        f"≤ {number(float(r['km_to']))}" if _fine(r.get("km_to")) else words[i]
-        for i, r in enumerate(bins)
+        _brief(float(r["km_to"])) if _fine(r.get("km_to")) else words[i] for i, r in enumerate(bins)
     ]
-    step = math.ceil(len(bins) / 6)
+    step = math.ceil(len(bins) / 9)
     series = [
         Series(
             _metric(name),
@@ -676,13 +707,18 @@ def _distance_chart(scores: Mapping[str, Any], in_unit: str) -> str:
     top = max((y for s in series for y in s.y if math.isfinite(y)), default=1.0)
     return chart(
         "Error against the distance to the nearest training place",
-        "distance to the nearest training place (km)",
+        "distance to the nearest training place, up to (km)",
         f"{' and '.join(_metric(name) for name in names) or 'error'}{in_unit}",
         series,
         x_range=(-0.4, len(bins) - 0.6),
         y_range=(0.0, 1.3 * top or 1.0),
         x_ticks=[(i, marks[i]) for i in range(0, len(bins), step)],
     )
+
+
+def _brief(value: float) -> str:
+    """A number of at most four characters or so."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> str:
@@ -697,17 +733,18 @@ def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> str:
     shown = [i for i in sorted(most) if counts[i].sum() or counts[:, i].sum()]
     if not shown:
         return ""
-    head = "".join(f'<th class="class">{escape(names[i])}</th>' for i in shown)
-    body = "".join(
-        f'<tr><td class="name">{escape(names[i])}</td>'
-        + "".join(
-            f"<td>{'<b>' if i == j else ''}{counts[i, j]}{'</b>' if i == j else ''}</td>"
-            for j in shown
-        )
-        + "</tr>"
-        for i in shown
-    )
-    less = f" The {len(shown)} most frequent classes are shown." if len(shown) < len(names) else ""
+    rest = [i for i in range(len(names)) if i not in shown and counts[i].sum() + counts[:, i].sum()]
+    groups = [([i], names[i]) for i in shown]
+    groups += [(rest, f"{len(rest)} others")] if rest else []
+    head = "".join(f'<th class="class">{escape(name)}</th>' for _, name in groups)
+    body = ""
+    for own, name in groups:
+        cells = ""
+        for said, _ in groups:
+            amount = counts[np.ix_(own, said)].sum()
+            cells += f"<td><b>{amount}</b></td>" if own == said else f"<td>{amount}</td>"
+        body += f'<tr><td class="name">{escape(name)}</td>{cells}</tr>'
+    less = f" The {len(shown)} most frequent classes have rows of their own." if rest else ""
     return (
         "<h3>Confusion of classes</h3>"
         f'<p class="note">Rows are the truth, columns the out-of-fold prediction.{less}</p>'

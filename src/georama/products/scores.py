@@ -156,13 +156,12 @@ def _verdict(labels: Labels, fitted: Fitted, edge: float, level: float) -> str:
     unit = f" {labels.unit}" if labels.unit and metric in ("mae", "rmse") else ""
     explained = f"explains {100 * value:.0f} % of the variance"
     if not value > 0:  # a negative share is worse than the mean, and of one place there is none
-        explained = (
-            f"explains nothing (R² {value:.2f}: the mean of the labels is as good or better)"
-        )
+        worse = "" if np.isnan(value) else ": the mean of the labels is as good or better"
+        explained = f"explains nothing of the variance (R² {value:.2f}{worse})"
     said = {
         "r2": explained,
         "accuracy": f"names the right class for {100 * value:.0f} % of the places",
-        "mae": f"is off by {value:.3g}{unit} on average",
+        "mae": f"is off by {value:.3g}{unit.replace(' day of year', ' days')} on average",
     }[metric]
     held = fitted.coverage["blocks"]
     ranges = "sets of classes" if columns.kind == "classification" else "intervals"

@@ -280,4 +280,8 @@ def _write_map(mapped: Any, asked: GeoDataFrame, path: Path, told: dict[str, Any
     from georama.products.picture import draw_map
 
     write_map(mapped, path, told)
-    draw_map(mapped, asked, path.with_suffix(".png"))
+    # The few places that are very much alike are what was asked for: the scale ends with them.
+    alike = mapped["prediction"].to_numpy()
+    ends = (float(np.nanpercentile(alike, 2)), float(np.nanmax(alike)))
+    drawn = mapped.assign_attrs(range=ends, dots=" asked about")
+    draw_map(drawn, asked, path.with_suffix(".png"))
