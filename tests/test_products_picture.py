@@ -12,7 +12,7 @@ import product_samples as samples
 from georama.errors import DataError
 from georama.products.colours import _as_seen, amount_scale, class_palette, robust_limits
 from georama.products.overview import in_degrees, overview
-from georama.products.picture import _Frame, draw_map
+from georama.products.picture import _Frame, _widened, draw_map
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +190,11 @@ def test_class_colours_differ():
     seen = _as_seen(np.array(class_palette(30)))
     apart = np.linalg.norm(seen[:, None] - seen[None], axis=2)[np.triu_indices(30, 1)]
     assert apart.min() > 15
+
+
+def test_the_shore_shows_the_cell_beside():
+    layer = np.full((4, 4), np.nan, np.float32)
+    layer[1, 1] = 5.0
+    wide = _widened(layer)
+    assert (wide[:3, :3] == 5.0).all()
+    assert np.isnan(wide[3]).all()

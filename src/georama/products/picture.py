@@ -34,6 +34,7 @@ _LAND = "#d5d5d0"
 _INK = "#222222"
 _FAINT = "#666666"
 _MOST_PLACES = 20_000
+_MOST_OUTLINES = 2_000
 _MOST_CLASSES = 12  # in a column beside the map; below it there is room for twice as many
 _OTHERS = (150, 150, 150)
 _Lines = tuple[list[NDArray[np.float64]], float, str]
@@ -111,6 +112,7 @@ class _Dots:
     lonlat: NDArray[np.float64]
     values: NDArray[np.float64] | None
     count: int
+    rings: list[NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -212,12 +214,30 @@ def _dots(
         # Seeded, so that the same places give the same picture.
         rows = np.random.default_rng(0).choice(len(places), _MOST_PLACES, replace=False)
         lonlat, known = lonlat[rows], None if known is None else known[rows]
-    return _Dots(lonlat, known, len(places))
+    return _Dots(lonlat, known, len(places), _edges(places))
+
+
+def _edges(places: gpd.GeoDataFrame) -> list[NDArray[np.float64]]:
+    """The outlines of places that are polygons, degrees, where they are not too many to see."""
+    import shapely
+
+    shapes = places.geometry.to_numpy()
+    shapes = shapes[shapely.get_dimensions(shapes) == 2]
+    if len(shapes) > _MOST_OUTLINES:
+        return []
+    rings = shapely.get_parts(shapely.boundary(shapes))
+    return [shapely.get_coordinates(ring) for ring in rings]
 
 
 def _draw_dots(axes: Axes, frame: _Frame, dots: _Dots, look: _Look) -> None:
     x, y = frame.forward(dots.lonlat)
     inside = np.isfinite(x) & np.isfinite(y)
+    if dots.rings:
+        from matplotlib.collections import LineCollection
+
+        outlines = [np.column_stack(frame.there.transform(*ring.T)) for ring in dots.rings]
+        lines = LineCollection(outlines, colors=_INK, linewidths=0.5, alpha=0.7, zorder=5)
+        axes.add_collection(lines)
     size = float(np.clip(9000 / max(inside.sum(), 1), 1.2, 46))
     edge = 0.9 if size > 12 else 0.35 if size > 5 else 0.0
     face: Any = "white"
@@ -309,12 +329,22 @@ class _Frame:
         picked = _cells(seen, lon, lat, on)
         shape = (tall, wide)
         lonlat = np.column_stack([np.where(on, lon, 0.0), np.where(on, lat, 0.0)])
+        land = _land(lonlat) & on
+        shore = land & picked[2] & ~np.isfinite(seen.value[picked[0], picked[1]])
+        shore &= seen.crs.is_geographic
+        if shore.any():
+            # Land in a cell whose centre lies at sea would be a notch: it shows the cell beside.
+            centre = np.column_stack(
+                along(seen.transform, picked[1][shore] + 0.5, picked[0][shore] + 0.5)
+            )
+            centre[:, 0] = (centre[:, 0] + 180) % 360 - 180
+            shore[shore] = ~_land(centre)
         return _View(
-            value=_at(seen.value, picked, shape),
-            doubt=_at(seen.doubt, picked, shape),
-            applicable=_at(seen.applicable, picked, shape),
+            value=_at(seen.value, picked, shape, shore),
+            doubt=_at(seen.doubt, picked, shape, shore),
+            applicable=_at(seen.applicable, picked, shape, shore),
             on=on.reshape(shape),
-            land=(_land(lonlat) & on).reshape(shape),
+            land=land.reshape(shape),
         )
 
     def paint(self, axes: Axes, colours: NDArray[np.uint8], view: _View, *, hatch: bool) -> None:
@@ -675,9 +705,25 @@ def _at(
     layer: NDArray[np.float32],
     picked: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]],
     shape: tuple[int, int],
+    shore: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
+    """The cells of the pixels; on the shore those beside them."""
     rows, columns, on = picked
-    return np.where(on, layer[rows, columns], np.nan).reshape(shape).astype(np.float32)
+    found = np.where(on, layer[rows, columns], np.nan)
+    if shore.any():
+        found[shore] = _widened(layer)[rows[shore], columns[shore]]
+    return found.reshape(shape).astype(np.float32)
+
+
+def _widened(layer: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A layer that reaches one cell farther, to the sides before the corners."""
+    wide = layer.copy()
+    padded = np.pad(layer, 1, constant_values=np.nan)
+    height, width = layer.shape
+    for down, right in ((1, 0), (1, 2), (0, 1), (2, 1), (0, 0), (0, 2), (2, 0), (2, 2)):
+        beside = padded[down : down + height, right : right + width]
+        wide = np.where(np.isnan(wide), beside, wide)
+    return wide
 
 
 def _land(lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
