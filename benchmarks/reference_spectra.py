@@ -1,4 +1,4 @@
-"""Draw the reference of `georama.sources.spectra` from real scenes, and how well it finds exchanges.
+"""Draw the reference of `georama.sources.spectra` from real scenes, and test it on them.
 
     GEORAMA_SHARED_DATA=FOLDER python benchmarks/reference_spectra.py [--write]
 

@@ -172,7 +172,7 @@ def _heat(
     native_m: float,
     planck: tuple[float, float] | None = None,
 ) -> Band:
-    """A band of heat; stored as kelvin in Level 2, as radiance where Planck's constants are told."""
+    """A band of heat; stored as kelvin in Level 2, as radiance where constants are told."""
     scale, offset = (3.342e-4, 0.1) if planck else (0.00341802, 149.0)
     return Band(
         sensor=sensor, name=name, role=role, kind="thermal", wavelength_nm=centre, fwhm_nm=width,

@@ -197,7 +197,7 @@ def agreeing_layers(layers: list[Layer], notes: list[str]) -> list[Layer]:
                 f"taken for {listing(first.names, most=3)}"
             )
         out.append(layer)
-    systems = list(dict.fromkeys(_crs_name(layer.grid) for layer in layers))
+    systems = list(dict.fromkeys(crs_name(layer.grid) for layer in layers))
     if len(systems) > 1:
         notes.append(
             f"the files have {len(systems)} CRS ({listing(systems, most=3)}); windows are in "
@@ -206,7 +206,8 @@ def agreeing_layers(layers: list[Layer], notes: list[str]) -> list[Layer]:
     return out
 
 
-def _crs_name(grid: GeoBox) -> str:
+def crs_name(grid: GeoBox) -> str:
+    """The CRS of a grid by its EPSG code, else by its own name."""
     crs = pyproj.CRS.from_user_input(str(grid.crs))
     return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else crs.name
 

@@ -21,7 +21,7 @@ from odc.geo.geobox import GeoBox
 
 from georama.bands import SENSORS, Band, Sensor, bands_by_wavelength, find_band, sensor
 from georama.errors import DataError, UsageError
-from georama.sources.raster_headers import day_of_file, extent_of
+from georama.sources.raster_headers import crs_name, day_of_file, extent_of
 from georama.sources.rasters import Raster, Slices, open_raster, read_values
 from georama.sources.spectra import exchanged
 from georama.wording import count, listing
@@ -33,7 +33,9 @@ _OFFSET_DN = 1000.0
 """What baseline 04.00 and later adds to every stored number of Sentinel-2 (ESA)."""
 _OFFSET_SINCE = 19_017.0  # 2022-01-25
 _POLARISED = {"VV", "VH", "HH", "HV"}
-_BAND_IN_NAME = re.compile(r"(?:^|[_.\-])(B(?:0?[1-9]|1[0-2]|8A)|VV|VH|HH|HV)(?:[_.\-]|$)", re.I)
+_BAND_IN_NAME = re.compile(
+    r"(?:^|[_.\-])(B(?:0?[1-9]|1[0-2]|8A)|VV|VH|HH|HV)(?:[_.\-]|$)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,9 @@ class Scene:
 
     def lonlat(self, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.float64]:
         """Degrees (n, 2) of points (n) counted in pixels from the top left corner."""
-        x, y = self.grid.affine @ (np.asarray(columns, dtype=float), np.asarray(rows, dtype=float))
+        a = self.grid.affine
+        x = a.a * np.asarray(columns) + a.b * np.asarray(rows) + a.c
+        y = a.d * np.asarray(columns) + a.e * np.asarray(rows) + a.f
         back = pyproj.Transformer.from_crs(str(self.grid.crs), "EPSG:4326", always_xy=True)
         return np.stack(back.transform(x, y), axis=-1)
 
@@ -169,6 +173,7 @@ def open_scene(
             heads.append(_Head.of(path, raster))
     total = sum(len(head.names) for head in heads)
     notes: list[str] = []
+    known: list[tuple[Band | None, ...]]
     if wavelengths_nm is not None:
         _as_many(len(wavelengths_nm), total, "wavelength", files)
         told = iter(bands_by_wavelength(wavelengths_nm))
@@ -219,7 +224,7 @@ def open_scene(
 
 
 def open_alike(scene: Scene, path: str | Path) -> Scene:
-    """Another file with the bands of a scene of one file, opened without asking again what they are.
+    """Another file with the bands of a scene of one file, without asking again what they are.
 
     For folders of thousands of chips; only the offset of Sentinel-2 is judged file by file.
 
@@ -243,9 +248,7 @@ def open_alike(scene: Scene, path: str | Path) -> Scene:
     if scene.bands[0].sensor.startswith("sentinel-2"):
         with other.reader() as opened:
             rows = _patches(opened.rasters[0], plain)
-        lows = [float(row.min()) if len(row) else np.nan for row in rows]
-        told = [(band, low, low) for band, low in zip(scene.bands, lows, strict=True)]
-        if _carries_offset(other, told):
+        if _carries_offset(other, [float(row.min()) for row in rows if len(row)]):
             shifted = replace(plain, offset=tuple(-_OFFSET_DN * s for s in plain.scale))
             other = replace(other, parts=(shifted,))
     elif part.scale != plain.scale:
@@ -255,7 +258,7 @@ def open_alike(scene: Scene, path: str | Path) -> Scene:
 
 def grid_name(grid: GeoBox) -> str:
     """A grid in words: "443 × 489 pixels in EPSG:32617"."""
-    return f"{grid.shape[0]} × {grid.shape[1]} pixels in {grid.crs}"
+    return f"{grid.shape[0]} × {grid.shape[1]} pixels in {crs_name(grid)}"
 
 
 # ------------------------------------------------------------------ which band is which
@@ -435,7 +438,7 @@ def _by_count(head: _Head, own: Sensor | None) -> Sensor | None:
             return SENSORS["rgbn"]
         case 2 if not whole:
             return SENSORS["sentinel-1"]
-        case 1 if re.search(r"dem|dsm|dtm|srtm|elev|height", Path(head.path).stem, re.I):
+        case 1 if re.search(r"dem|dsm|dtm|srtm|elev|height", Path(head.path).stem, re.IGNORECASE):
             return SENSORS["dem"]
     return None
 
@@ -468,7 +471,7 @@ def _part(head: _Head, numbers: tuple[int, ...], bands: Sequence[Band], moved: b
 @contextmanager
 def _opened(part: Part, grid: GeoBox) -> Iterator[Raster]:
     """A file of a scene on the scene's grid."""
-    import rasterio
+    from rasterio.enums import Resampling
     from rasterio.vrt import WarpedVRT
 
     with open_raster(part.path) as raster:
@@ -480,7 +483,7 @@ def _opened(part: Part, grid: GeoBox) -> Iterator[Raster]:
         with WarpedVRT(
             raster.dataset, crs=str(grid.crs), transform=grid.transform,
             height=grid.shape[0], width=grid.shape[1], src_nodata=source, nodata=np.nan,
-            dtype="float32", resampling=rasterio.enums.Resampling.bilinear,
+            dtype="float32", resampling=Resampling.bilinear,
         ) as warped:  # fmt: skip
             yield Raster(raster.path, warped, grid, raster.names, np.dtype("float32"))
 
@@ -516,39 +519,49 @@ def _overlap(one: GeoBox, other: GeoBox) -> bool:
 # ------------------------------------------------------------------ what looks odd
 
 
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """How the stored numbers of a band lie: their ends, and whether all are whole."""
+
+    band: Band
+    low: float
+    high: float
+    whole: bool
+
+
 def _judged(scene: Scene, notes: list[str]) -> Scene:
-    """The scene with offsets that its own numbers show, and a note on what looks odd."""
+    """The scene with factors and offsets that its own numbers show, and notes on what is odd."""
     parts, at = list(scene.parts), 0
-    stored: list[tuple[Band, float, float]] = []
+    stored: list[_Stored] = []
     with scene.reader() as opened:
-        for i, (part, raster) in enumerate(zip(parts, opened.rasters, strict=True)):
+        for part, raster in zip(parts, opened.rasters, strict=True):
             own = scene.bands[at : at + len(part.numbers)]
             at += len(part.numbers)
-            seen = _patches(raster, part)
-            quantiles = [np.quantile(v, [0.001, 0.5]) if len(v) else (np.nan, np.nan) for v in seen]
-            stored += [
-                (b, float(low), float(mid)) for b, (low, mid) in zip(own, quantiles, strict=True)
-            ]
-            light = [mid for b, (_, mid) in zip(own, quantiles, strict=True) if b.kind == "optical"]
-            middle = float(np.nanmax(light)) if light and np.isfinite(light).any() else 0.0
-            if set(part.scale) == {1.0} and middle > 2.0 and own[0].kind == "optical":
-                factor = 1e-4 if middle > 100 else 1e-2
-                scale = tuple(factor if b.kind == "optical" else 1.0 for b in own)
-                parts[i] = replace(part, scale=scale)
-                notes.append(
-                    f"{Path(part.path).name}: {middle:,.0f} in the middle is no reflectance, taken "
-                    f"for reflectance × {1 / factor:,.0f}"
-                )
-            elif raster.dtype == np.uint8 and own[0].kind == "optical" and own[0].sensor != "rgbn":
-                notes.append(
-                    f"{Path(part.path).name}: numbers of 8 bits, 0 to 255, stand for 0 to 1; they "
-                    "are no calibrated reflectance"
-                )
-    if _carries_offset(scene, stored):
+            for band, seen in zip(own, _patches(raster, part), strict=True):
+                if band.kind == "optical" and len(seen):
+                    low, high = np.quantile(seen, [0.001, 0.999])
+                    whole = bool((seen == np.floor(seen)).all())
+                    stored.append(_Stored(band, float(low), float(high), whole))
+    highest = max((one.high for one in stored), default=0.0)
+    eight = all(one.whole for one in stored) and 8 < highest <= 255
+    if eight and scene.bands[0].sensor != "rgbn":
         notes.append(
-            f"no stored number of {scene.name} is below "
-            f"{min(low for b, low, _ in stored if b.kind == 'optical'):,.0f}, so the offset of "
-            "1,000 that Sentinel-2 products since 2022 carry was taken out"
+            f"{scene.name}: whole numbers up to {highest:.0f} stand for 0 to 1; they are no "
+            "calibrated reflectance"
+        )
+    as_stored = all(set(p.scale) == {1.0} for p, b in _with_bands(scene) if b[0].kind == "optical")
+    if eight or (as_stored and highest > 2.0):
+        factor = 1 / 255 if eight else 1e-2 if highest <= 130 else 1e-4
+        if not eight:
+            notes.append(
+                f"{scene.name}: numbers up to {highest:,.0f} are no reflectance, taken for "
+                f"reflectance × {1 / factor:,.0f}"
+            )
+        parts = [_rescaled(part, bands, factor) for part, bands in _with_bands(scene)]
+    elif _carries_offset(scene, [one.low for one in stored]):
+        notes.append(
+            f"no stored number of {scene.name} is below {min(one.low for one in stored):,.0f}, so "
+            "the offset of 1,000 that Sentinel-2 products since 2022 carry was taken out"
         )
         parts = [replace(p, offset=tuple(-_OFFSET_DN * s for s in p.scale)) for p in parts]
     scene = replace(scene, parts=tuple(parts))
@@ -571,9 +584,36 @@ def _judged(scene: Scene, notes: list[str]) -> Scene:
     return replace(scene, notes=tuple(dict.fromkeys(notes)))
 
 
-def _carries_offset(scene: Scene, stored: Sequence[tuple[Band, float, float]]) -> bool:
-    """Whether the stored numbers of Sentinel-2 are 1,000 too high, as since January 2022."""
-    lows = [low for band, low, _ in stored if band.kind == "optical" and np.isfinite(low)]
+def _rescaled(part: Part, bands: Sequence[Band], factor: float) -> Part:
+    """The file with this factor alone for its optical bands."""
+    light = [band.kind == "optical" for band in bands]
+    return replace(
+        part,
+        scale=tuple(
+            factor if is_light else s for is_light, s in zip(light, part.scale, strict=True)
+        ),
+        offset=tuple(
+            0.0 if is_light else o for is_light, o in zip(light, part.offset, strict=True)
+        ),
+        missing=() if all(light) else part.missing,
+    )
+
+
+def _with_bands(scene: Scene) -> Iterator[tuple[Part, tuple[Band, ...]]]:
+    """The files of a scene, each with its bands."""
+    at = 0
+    for part in scene.parts:
+        yield part, scene.bands[at : at + len(part.numbers)]
+        at += len(part.numbers)
+
+
+def _carries_offset(scene: Scene, lows: Sequence[float]) -> bool:
+    """Whether the stored numbers of Sentinel-2 are 1,000 too high, as since January 2022.
+
+    Args:
+        scene: Whose bands, factors and day are asked about.
+        lows: Lowest stored number of each optical band.
+    """
     of_sentinel = all(b.sensor.startswith("sentinel-2") for b in scene.bands)
     scaled = any(s == SENSORS["sentinel-2-l2a"].scale for p in scene.parts for s in p.scale)
     early = scene.day < _OFFSET_SINCE  # False where the day is not known
