@@ -49,16 +49,20 @@ class LabelRaster:
     Attributes:
         path: The file.
         amounts: Whether it holds amounts, not codes.
-        missing: Codes that stand for no label beside the declared nodata.
+        missing: Codes that stand for no label beside the declared nodata and those below 0.
+        known: Codes of several files together, where this is one of them.
     """
 
     path: Path
     amounts: bool
     missing: tuple[int, ...] = ()
+    known: tuple[int, ...] = ()
 
     @cached_property
     def codes(self) -> NDArray[np.int64]:
-        """The codes in the file, rising."""
+        """The codes in the file, or in all files together, rising."""
+        if self.known:
+            return np.array(self.known, dtype=np.int64)
         found: set[int] = set()
         with open_raster(self.path) as raster:
             nodata = raster.nodata[0]
@@ -79,7 +83,7 @@ class LabelRaster:
                         remedy="ask for --task pixel_regression",
                     )
         gone = {nodata, *self.missing}
-        return np.array(sorted(code for code in found if code not in gone), dtype=np.int64)
+        return np.array(sorted(c for c in found if c not in gone and c >= 0), dtype=np.int64)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -219,22 +223,39 @@ class LabelShapes:
         return held[key]
 
 
-def open_labels(path: str | Path, column: str | None, *, amounts: bool = False) -> Labels:
-    """Labels of pixels.
+def open_labels(
+    paths: Sequence[Path],
+    column: str | None,
+    *,
+    amounts: bool = False,
+    missing: Sequence[int] = (),
+) -> list[Labels]:
+    """Labels of pixels, one for every file; all rasters share their codes.
 
     Args:
-        path: A raster of codes or amounts, or vector data.
-        column: Of vector data; needed there.
+        paths: Rasters of codes or amounts, or one file of shapes.
+        column: Of shapes; needed there.
         amounts: Whether amounts are told, not classes.
+        missing: Codes that stand for no label.
     """
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"the labels {path} do not exist")
-    if path.suffix.lower() in RASTERS:
-        return LabelRaster(path, amounts)
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"the labels {path} do not exist")
+    shapes = [path for path in paths if path.suffix.lower() not in RASTERS]
+    if not shapes:
+        gone = tuple(missing)
+        rasters = [LabelRaster(path, amounts, gone) for path in paths]
+        if amounts or len(paths) == 1:
+            return list(rasters)
+        known = sorted({int(code) for raster in rasters for code in raster.codes})
+        return [LabelRaster(path, amounts, gone, tuple(known)) for path in paths]
+    if len(paths) > 1:
+        raise UsageError(
+            f"labels are rasters, or one file of shapes; got {listing([p.name for p in paths])}"
+        )
     if column is None:
-        raise UsageError(f"{path.name} holds shapes", remedy="name their column with --target")
-    return LabelShapes(path, column, amounts)
+        raise UsageError(f"{paths[0].name} holds shapes", remedy="name their column with --target")
+    return [LabelShapes(paths[0], column, amounts)]
 
 
 def _category_names(path: Path) -> Mapping[int, str]:
