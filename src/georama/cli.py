@@ -635,7 +635,7 @@ def _box(text: str | None) -> tuple[float, float, float, float] | None:
 
 
 def _numbers(text: str | None, option: str) -> list[float] | None:
-    """Numbers out of 442,492.4,…"""
+    """Numbers with commas between."""
     if text is None:
         return None
     try:
