@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def write(
     pixel: float = 10.0,
     crs: str = "EPSG:32633",
     left: float = LEFT,
-    **options: object,
+    **options: Any,
 ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
