@@ -1,6 +1,6 @@
 """Scene: one small encoder for whatever bands a scene has, trained here on real scenes.
 
-Our own recipe, after K. He et al. 2021 (arXiv 2111.06377), Z. Xiong et al. 2024 (arXiv 2403.15356)
+Our own recipe of 2026, after K. He et al. 2021 (arXiv 2111.06377), Z. Xiong et al. 2024 (arXiv 2403.15356)
 and T. Chen et al. 2020 (arXiv 2002.05709). The route: patches of any bands become tokens by filters
 made from wavelengths (`encoders.spectral`), a transformer reads them (`encoders.patches`); trained
 by guessing hidden patches and bands and by knowing a place again by other bands
