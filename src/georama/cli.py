@@ -565,6 +565,79 @@ def embed(
 
 
 @app.command()
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="For example urbanfusion, osmgraphclip, satclip.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model; a killed run goes on there.")],
+    layers: With = None,
+    at: Annotated[Path | None, typer.Option(help="Learn from the places of this file.")] = None,
+    places: Annotated[
+        int | None, typer.Option(help="Draw so many where the layers overlap; by default 5000.")
+    ] = None,
+    bbox: BBox = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Of training, beside looking; by default 5.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of training, in place of minutes.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Places a step.")] = None,
+    size: Annotated[str | None, typer.Option(help="Of the network: small or base.")] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda…")] = "auto",
+    plan: Plan = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Train a place model on layers of your own, without labels; embed and map read it."""
+    box = _box(bbox)
+    from georama.verbs.pretrain import pretrain
+
+    result = pretrain(
+        recipe,
+        layers or (),
+        out,
+        at=at,
+        places=places,
+        bbox=box,
+        steps=steps,
+        minutes=minutes,
+        batch=batch,
+        size=size,
+        seed=seed,
+        device=device,
+        plan=plan,
+    )
+    if not result:  # one of several processes that is not the first
+        return
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    _note(result.pop("notes"))
+    if plan:
+        _pairs(result)
+        return
+    _learned(result)
+    print(f"\nNext: georama embed places.csv --model {shlex.quote(str(out))}")
+
+
+def _learned(result: dict[str, Any]) -> None:
+    """What a pretraining cost and how it does on places held out, beside chance."""
+    print(
+        f"{result['recipe']}: {result['trained_on']:,} places, {result['steps']:,} steps in "
+        f"{result['minutes']:g} minutes, {result['places_a_second']:,} places a second"
+    )
+    print(
+        f"held out: {result['held_out']:,} places in blocks of {result['blocks_deg']:g}°, "
+        f"{result['apart_km']:g} km from the next place of the training\n"
+    )
+    print(f"{'':34}{'training':>10}{'held out':>10}{'chance':>10}")
+    for name, told in result["held_out_loss"].items():
+        last = result["loss"].get(name, float("nan"))
+        print(f"{'loss ' + name:34}{last:>10.3f}{told['loss']:>10.3f}{told['chance']:>10.3f}")
+    for name, told in result["retrieval"].items():
+        label = f"recall@10 {name}"[:33]
+        print(f"{label:34}{'':>10}{told['recall@10']:>10.3f}{told['chance@10']:>10.3f}")
+
+
+@app.command()
 def search(
     places: Places,
     like: Annotated[

@@ -35,6 +35,7 @@ from georama.sources.place_graphs import ThingTable, build_store, hashed_ngrams
 from georama.sources.scenes import open_scene
 from georama.sources.world_stack import LAYERS, WorldStack, build
 from georama.sources.world_things import places_with_things, world_things
+from georama.trust.retrieval import recall
 
 HERE = Path(__file__).parent
 PLACES, KEPT_BACK_DEG, KEPT_BACK_SHARE = 54_000, 10.0, 0.25
@@ -264,18 +265,6 @@ def train_osmgraphclip(out: Path, *, steps: int = 1200, seed: int = 0) -> OSMGra
     model = replace(model, card=card, tensors=small)
     model.save(out)
     return model
-
-
-def recall(
-    a: NDArray[np.floating], b: NDArray[np.floating], most: tuple[int, ...] = (1, 10)
-) -> dict[str, float]:
-    """Share of rows of `a` whose own row of `b` is among the nearest by cosine."""
-    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
-    cosine = a @ b.T
-    better = (cosine > np.diag(cosine)[:, None]).sum(axis=1)
-    return {f"recall@{k}": round(float((better < k).mean()), 4) for k in most} | {
-        "median_rank": float(np.median(better) + 1)
-    }
 
 
 def _surroundings() -> Surroundings:
