@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from georama.bands import SENSORS, Band, bands_by_wavelength
 from georama.chips import Chips
 from georama.encoders.spectral import SpectralEncoder, band_codes
-from georama.errors import DataError
+from georama.errors import DataError, UsageError
 from georama.heads.tasks import Task
 from georama.objectives.scenes import SceneLearner
 from georama.recipes.scene import Scene
@@ -102,13 +102,56 @@ def test_pretraining_learns_to_guess_what_is_hidden(tmp_path: Path) -> None:
     spread = np.array([b.spread for b in bands])[:, None, None]
     values = (mean + spread * field).astype(np.float32)
     chips = Chips(bands, values, 10.0, np.zeros((64, 2)), np.zeros((64, 1)))
-    scene = Scene(**SMALL).pretrain(
-        chips, steps=80, batch=16, side=16, rate=5e-3, folder=tmp_path / "kept"
-    )
+    scene = Scene(**SMALL).pretrain(chips, steps=80, batch=16, side=16, rate=5e-3)
     variance = float((field**2).mean())
     assert scene.card.training["losses"]["pixels"] < 0.7 * variance
     saved = Scene.load(scene.save(tmp_path / "scene"))
     np.testing.assert_array_equal(saved(chips), scene(chips))
+
+
+def test_pretraining_on_scenes_goes_on_after_a_kill_and_is_started_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from georama import learning
+    from georama.verbs.fit import fit
+    from georama.verbs.pretrain_scenes import pretrain_scenes
+    from test_fit import scene_with_water
+
+    scene, codes = scene_with_water(tmp_path, 96)
+    options = {
+        "chip": 16, "steps": 6, "batch": 8,
+        "settings": {k: v for k, v in SMALL.items() if k != "pretrained"} | {"pretrained": False},
+    }  # fmt: skip
+    whole = pretrain_scenes("scene", [scene], tmp_path / "whole", **options)
+    assert whole["chips"] == 36
+    keep = learning._save
+    calls = [0]
+
+    def dies(*given, **named):
+        keep(*given, **named)
+        calls[0] += 1
+        if calls[0] == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning, "_save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain_scenes("scene", [scene], tmp_path / "killed", **options)
+    monkeypatch.setattr(learning, "_save", keep)
+    with pytest.raises(UsageError, match="unfinished run with other options"):
+        pretrain_scenes("scene", [scene], tmp_path / "killed", **{**options, "steps": 7})
+    pretrain_scenes("scene", [scene], tmp_path / "killed", **options)
+    one, other = Scene.load(tmp_path / "whole"), Scene.load(tmp_path / "killed")
+    for key, value in one.tensors.items():
+        np.testing.assert_array_equal(value, other.tensors[key])
+    with pytest.raises(UsageError, match="finished model"):
+        pretrain_scenes("scene", [scene], tmp_path / "whole", **options)
+    found = fit(
+        "scene", [scene], labels=[codes], out=tmp_path / "fit", chip=12, controls=False,
+        weights=tmp_path / "whole", settings={"steps": 3, "batch": 4},
+    )  # fmt: skip
+    assert found["models"][0]["scores"]["accuracy"]["value"] > 0.2
+    with pytest.raises(UsageError, match="no recipe world learns from scenes"):
+        pretrain_scenes("world", [scene], tmp_path / "no")
 
 
 def test_fitted_to_classes_it_is_saved_and_loaded_to_the_same(tmp_path: Path) -> None:

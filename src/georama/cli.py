@@ -91,6 +91,10 @@ With = Annotated[
         "columns:A,B, a folder of photographs…",
     ),
 ]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME=VALUE of the recipe or its training; may be repeated."),
+]
 Sensor = Annotated[
     str | None, typer.Option(help="Of the files, e.g. sentinel-2-l2a, where no name tells.")
 ]
@@ -362,9 +366,9 @@ def fit(
     ] = None,
     chip: Annotated[int, typer.Option(help="Rows and columns that scenes are cut into.")] = 64,
     chips: Annotated[int | None, typer.Option(help="Chips at most.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="NAME=VALUE of the recipe or its training; may be repeated."),
+    settings: Settings = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of the recipe pretrained, to start from.")
     ] = None,
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="Score forests beside the recipe.")
@@ -394,6 +398,7 @@ def fit(
         chip=chip,
         chips=chips,
         settings=given,
+        weights=weights,
         controls=controls,
         seed=seed,
         plan=plan,
@@ -566,7 +571,12 @@ def embed(
 
 @app.command()
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="For example urbanfusion, osmgraphclip, satclip.")],
+    recipe: Annotated[str, typer.Argument(help="For example urbanfusion, satclip, scene, floro.")],
+    scenes: Annotated[
+        list[Path] | None,
+        typer.Argument(help="For a recipe of images: rasters, or folders of the bands of one."),
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option(help="Folder of the model; a killed run goes on there.")],
     layers: With = None,
     at: Annotated[Path | None, typer.Option(help="Learn from the places of this file.")] = None,
@@ -580,14 +590,29 @@ def pretrain(
     steps: Annotated[int | None, typer.Option(help="Of training, in place of minutes.")] = None,
     batch: Annotated[int | None, typer.Option(help="Places a step.")] = None,
     size: Annotated[str | None, typer.Option(help="Of the network: small or base.")] = None,
+    sensor: Sensor = None,
+    bands: Bands = None,
+    chip: Annotated[int, typer.Option(help="Rows and columns that scenes are cut into.")] = 64,
+    chips: Annotated[int | None, typer.Option(help="Chips of a scene at most.")] = None,
+    settings: Settings = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda…")] = "auto",
     plan: Plan = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Train a place model on layers of your own, without labels; embed and map read it."""
+    """Train without labels: a place model on layers of your own, or one of images on scenes."""
     box = _box(bbox)
+    from georama import recipes
+
+    if scenes or recipe in recipes.of_scenes():
+        _pretrain_scenes(recipe, scenes or [], out, {
+            "sensor": sensor, "bands": bands.split(",") if bands else None, "chip": chip,
+            "chips": chips, "steps": steps, "minutes": minutes, "batch": batch,
+            "settings": dict(_setting(text) for text in settings or ()), "seed": seed,
+            "device": device, "plan": plan,
+        }, as_json)  # fmt: skip
+        return
     from georama.verbs.pretrain import pretrain
 
     result = pretrain(
@@ -616,6 +641,25 @@ def pretrain(
         return
     _learned(result)
     print(f"\nNext: georama embed places.csv --model {shlex.quote(str(out))}")
+
+
+def _pretrain_scenes(
+    recipe: str, scenes: list[Path], out: Path, options: dict[str, Any], as_json: bool
+) -> None:
+    from georama.verbs.pretrain_scenes import pretrain_scenes
+
+    result = pretrain_scenes(recipe, scenes, out, **options)
+    if not result:  # one of several processes that is not the first
+        return
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    _note(result.pop("notes"))
+    _pairs(result)
+    if not options["plan"]:
+        print(
+            f"\nNext: georama fit {recipe} SCENES --labels FILE --weights {shlex.quote(str(out))}"
+        )
 
 
 def _learned(result: dict[str, Any]) -> None:

@@ -1,10 +1,11 @@
 """Scene: one small encoder for whatever bands a scene has, trained here on real scenes.
 
-Our own recipe of 2026, after K. He et al. 2021 (arXiv 2111.06377), Z. Xiong et al. 2024 (arXiv 2403.15356)
-and T. Chen et al. 2020 (arXiv 2002.05709). The route: patches of any bands become tokens by filters
-made from wavelengths (`encoders.spectral`), a transformer reads them (`encoders.patches`); trained
-by guessing hidden patches and bands and by knowing a place again by other bands
-(`objectives.scenes`), then fitted to a task with a head (`heads.dense`, `heads.fitting`).
+Our own recipe of 2026, after K. He et al. 2021 (arXiv 2111.06377), Z. Xiong et al. 2024 (arXiv
+2403.15356) and T. Chen et al. 2020 (arXiv 2002.05709). The route: patches of any bands become
+tokens by filters made from wavelengths (`encoders.spectral`), a transformer reads them
+(`encoders.patches`); trained by guessing hidden patches and bands and by knowing a place again by
+other bands (`objectives.scenes`), then fitted to a task with a head (`heads.dense`,
+`heads.fitting`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from georama.chips import Batch, Chips
     from georama.heads.tasks import Task
+    from georama.learning import Course
 
 CARD = Card(
     name="scene",
@@ -112,7 +114,7 @@ class Scene:
         rate: float = 5e-4,
         decay: float = 0.05,
         side: int = 32,
-        folder: Path | None = None,
+        course: Course | None = None,
         report: Callable[[str], None] | None = None,
     ) -> Scene:
         """Learn from chips without labels.
@@ -125,46 +127,83 @@ class Scene:
             rate: Peak learning rate.
             decay: Weight decay of the matrices.
             side: Rows and columns of the part of a chip that a step sees.
-            folder: For checkpoints of a run that may be killed.
+            course: How long, where to and from which seed, in place of the above; from
+                `georama pretrain`.
             report: Called with a line of losses now and then.
         """
         import torch
 
         from georama.chips import Chips
-        from georama.learning import adamw, train
+        from georama.learning import Course, adamw, train
         from georama.objectives.scenes import SceneLearner, varied
 
         sets = [chips] if isinstance(chips, Chips) else list(chips)
         share = np.sqrt([len(one) for one in sets])
         share = share / share.sum()
+        course = course or Course(steps=steps, batch=batch, seed=self.seed)
+        batch = course.batch or batch
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            learner = SceneLearner(self._encoder())
+            learner = SceneLearner(self._encoder()).to(course.device)
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
                 draw = np.random.default_rng([self.seed, step])
                 one = sets[draw.choice(len(sets), p=share)]
                 rows = draw.integers(len(one), size=batch)
-                shown = _part(one.take(rows), min(side, *one.values.shape[3:]), draw)
+                shown = _part(one.take(rows), self._side(side, one), draw)
                 luck = torch.Generator().manual_seed(int(draw.integers(2**31)))
-                return learner.losses(varied(shown, luck), luck)
+                return learner.losses(varied(shown, luck).to(course.device), luck)
 
             history = train(
-                learner, adamw(learner, rate, decay), loss_at, steps=steps,
-                title="Pretraining Scene", warmup=min(200, steps // 10), folder=folder,
-                fingerprint=json.dumps([
+                learner, adamw(learner, rate, decay), loss_at, **course.loop, samples=batch,
+                title="Pretraining Scene", fingerprint=json.dumps([
                     self._settings(), batch, side, rate, [one.values.shape for one in sets]
                 ]),
                 report=report,
             )  # fmt: skip
-        tensors = {f"encoder.{k}": v.numpy() for k, v in learner.encoder.state_dict().items()}
+        tensors = {f"encoder.{k}": v.cpu().numpy() for k, v in learner.encoder.state_dict().items()}
         training = {
-            "chips": sum(len(one) for one in sets), "steps": steps, "batch": batch,
-            "seed": self.seed,
+            "chips": sum(len(one) for one in sets), "batch": batch, "seed": self.seed,
             "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},
         }  # fmt: skip
         card = replace(self.card, data=self.card.data or "chips of the user", training=training)
         return replace(self, tensors=tensors, card=card, pretrained=True)
+
+    def judge_scenes(self, sets: Sequence[Chips]) -> dict[str, float]:
+        """Share of the variance of hidden bands that the rest tells, by a ridge on frozen tokens.
+
+        Every band in turn is hidden from the encoder, and its mean over a chip is told from the
+        vector of the chip by a ridge fitted on the other half of the chips.
+
+        Args:
+            sets: Chips that the encoder has not seen.
+
+        Returns:
+            By set: the median R² over bands; sets of fewer than 20 chips say nothing.
+        """
+        from sklearn.linear_model import RidgeCV
+
+        found = {}
+        for number, one in enumerate(sets):
+            if len(one) < 20 or len(one.bands) < 2:
+                continue
+            scores = []
+            truth = np.nanmean(one.values, axis=(1, 3, 4))
+            for i, band in enumerate(one.bands):
+                known = np.isfinite(truth[:, i])
+                if known.sum() < 20:
+                    continue
+                x, y = self(one.without([band]))[known], truth[known, i]
+                odd = np.arange(len(y)) % 2 == 1
+                told = np.empty_like(y)
+                for part in (odd, ~odd):
+                    told[part] = (
+                        RidgeCV(np.logspace(-2, 4, 7)).fit(x[~part], y[~part]).predict(x[part])
+                    )
+                scores.append(1 - ((y - told) ** 2).mean() / max(y.var(), 1e-12))
+            name = f"set {number + 1}, {len(one.bands)} bands"
+            found[name] = float(np.median(scores))
+        return found
 
     def fit(
         self,
@@ -239,6 +278,10 @@ class Scene:
             **json.loads(stored.metadata["settings"]), bands=bands, task=task, card=stored.card,
             tensors=stored.tensors,
         )  # fmt: skip
+
+    def _side(self, wanted: int, chips: Chips) -> int:
+        """The side of the part that a step sees: whole patches, no more than a chip has."""
+        return min(wanted, *chips.values.shape[3:]) // self.patch_px * self.patch_px
 
     def _settings(self) -> dict[str, Any]:
         names = ("patch_px", "width", "depth", "heads", "filters", "head", "pretrained", "frozen",

@@ -181,6 +181,16 @@ def cut_unlabelled(
     )  # fmt: skip
 
 
+def together(some: Sequence[Chips]) -> Chips:
+    """Chips of several scenes with the same bands as one set; pixels are those of the first."""
+    return replace(
+        some[0],
+        values=np.concatenate([one.values for one in some]),
+        lonlat=np.concatenate([one.lonlat for one in some]),
+        days=np.concatenate([one.days for one in some]),
+    )
+
+
 @contextmanager
 def held(scene: Scene) -> Iterator[Callable[[slice, slice], NDArray[np.float32]]]:
     """What reads windows of a scene: out of memory where it fits there, else out of its files."""

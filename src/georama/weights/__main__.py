@@ -23,11 +23,12 @@ from georama.chips import Chips
 from georama.encoders.place_views import PlaceViews
 from georama.encoders.surroundings import MEANS, Surroundings
 from georama.geodesy import step
+from georama.learning import Course
 from georama.recipes.osmgraphclip import OSMGraphCLIP
 from georama.recipes.scene import Scene
 from georama.recipes.urbanfusion import UrbanFusion
 from georama.recipes.world import World
-from georama.sampling.cutting import cut_unlabelled
+from georama.sampling.cutting import cut_unlabelled, together
 from georama.sampling.splits import blocks, kept_back
 from georama.sources import kit, packaged
 from georama.sources.packaged_scenes import packaged_scene
@@ -76,8 +77,9 @@ def train_scene(out: Path, *, steps: int = 4000, seed: int = 0) -> Scene:
     sets = scene_sets()
     start = time.perf_counter()
     checkpoint = kit.kit_folder() / "training" / f"scene-{steps}-{seed}"
+    course = Course(steps=steps, seed=seed, folder=checkpoint)
     scene = Scene(seed=seed, pretrained=False).pretrain(
-        list(sets.values()), steps=steps, folder=checkpoint, report=_report
+        list(sets.values()), course=course, report=_report
     )
     shown = ", ".join(f"{len(one):,} of {name}" for name, one in sets.items())
     card = replace(
@@ -100,7 +102,7 @@ def scene_sets(side: int = 64) -> dict[str, Chips]:
     sets = {
         "virginia": cut_unlabelled(packaged_scene("virginia"), side),
         "alabama": cut_unlabelled(alabama, side, columns=slice(0, alabama.grid.shape[1] // 2)),
-        "bouconne": _together([
+        "bouconne": together([
             cut_unlabelled(packaged_scene(f"bouconne-{i}"), side) for i in range(1, 8)
         ]),
     }  # fmt: skip
@@ -108,7 +110,7 @@ def scene_sets(side: int = 64) -> dict[str, Chips]:
     patches = sorted((samples / "s2_global_patches").glob("*.tif"))
     if patches:
         cut = [cut_unlabelled(open_scene(path), side) for path in patches]
-        sets["patches"] = _together([one for one in cut if one.bands == cut[0].bands])
+        sets["patches"] = together([one for one in cut if one.bands == cut[0].bands])
     tiles = samples / "terramesh_aligned"
     names = [path.name for path in sorted((tiles / "S2L2A").glob("*.tif"))]
     if names:
@@ -122,7 +124,7 @@ def scene_sets(side: int = 64) -> dict[str, Chips]:
             )
             for band in some
         ]
-        sets["tiles"] = _together([
+        sets["tiles"] = together([
             cut_unlabelled(open_scene([tiles / k / name for k in sensors], bands=bands), side)
             for name in names
         ])  # fmt: skip
@@ -130,17 +132,6 @@ def scene_sets(side: int = 64) -> dict[str, Chips]:
     if aerial:
         sets["aerial"] = cut_unlabelled(open_scene(aerial[0], sensor_name="rgbn"), side)
     return sets
-
-
-def _together(some: list[Chips]) -> Chips:
-    """Chips of several scenes as one set; their pixels are those of the first."""
-    first = some[0]
-    return replace(
-        first,
-        values=np.concatenate([one.values for one in some]),
-        lonlat=np.concatenate([one.lonlat for one in some]),
-        days=np.concatenate([one.days for one in some]),
-    )
 
 
 def train_place(out: Path, *, steps: int = 1500, seed: int = 0) -> UrbanFusion:
