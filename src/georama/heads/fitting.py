@@ -60,7 +60,7 @@ def fit_task(
         batch: Places a step.
         rate: Peak learning rate.
         decay: Weight decay of the matrices.
-        seed: Of the batches.
+        seed: Of the batches, and of what training hides.
         title: Of the progress bar.
         report: Called with a line of losses now and then.
 
@@ -82,15 +82,17 @@ def fit_task(
             return network.losses(shown, told[rows], step)
         return {task.kind: task.loss(network(shown), told[rows])}
 
-    history = train(
-        network,
-        adamw(network, rate, decay),
-        loss_at,
-        steps=steps,
-        title=title,
-        warmup=min(100, steps // 10),
-        report=report,
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        history = train(
+            network,
+            adamw(network, rate, decay),
+            loss_at,
+            steps=steps,
+            title=title,
+            warmup=min(100, steps // 10),
+            report=report,
+        )
     network.eval()
     return history
 
