@@ -156,6 +156,7 @@ class ViT(nn.Module):
         mlp_ratio: Hidden width of a block's two layers, as a multiple of the width.
         with_class: Whether a learned token goes before the patches.
         positions: Learned, or fixed sines and cosines that training leaves alone.
+        eps: Of the norms.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class ViT(nn.Module):
         mlp_ratio: float = 4.0,
         with_class: bool = True,
         positions: Positions = "learned",
+        eps: float = 1e-6,
     ) -> None:
         super().__init__()
         self.patch_px, self.side, self.width = patch_px, image_px // patch_px, width
@@ -182,8 +184,10 @@ class ViT(nn.Module):
         else:
             nn.init.trunc_normal_(table, std=0.02)
         self.pos_embed = nn.Parameter(table, requires_grad=positions == "learned")
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio=mlp_ratio) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio=mlp_ratio, eps=eps) for _ in range(depth)
+        )
+        self.norm: nn.Module = nn.LayerNorm(width, eps=eps)
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=0.02)
         for layer in self.blocks.modules():

@@ -8,7 +8,7 @@ side of a U-Net (Ronneberger et al. 2015, arXiv 1505.04597).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -168,19 +168,27 @@ class WithHead(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(self, batch: Batch) -> Tensor:
-        """(b, outputs), or (b, outputs, h, w) at the batch's own rows and columns."""
+    def forward(self, batch: Batch | Mapping[str, Batch]) -> Tensor:
+        """(b, outputs), or (b, outputs, h, w) at the rows and columns of the batch.
+
+        Where an encoder takes one batch a sensor, at those of the finest.
+        """
         learns = torch.is_grad_enabled() and not self.frozen
         if not self.dense:
             with torch.set_grad_enabled(learns):
                 vectors = self.encoder.pooled(batch)
             return self.head(vectors)
-        whole = batch.padded(max(self.encoder.strides))
+        if isinstance(batch, Mapping):
+            # Sensors on grids of their own: their encoder knows how these lie on each other.
+            whole, (h, w) = batch, max(part.values.shape[-2:] for part in batch.values())
+            rows, columns = h, w
+        else:
+            whole, (h, w) = batch.padded(max(self.encoder.strides)), batch.values.shape[-2:]
+            rows, columns = whole.values.shape[-2:]
         with torch.set_grad_enabled(learns):
             maps = self.encoder(whole)
         told = self.head(self.neck(maps) if self.neck else maps)
-        h, w = batch.values.shape[-2:]
-        return resized(told, whole.values.shape[-2:])[..., :h, :w]
+        return resized(told, (rows, columns))[..., :h, :w]
 
 
 def with_head(
