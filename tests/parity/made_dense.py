@@ -16,3 +16,22 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
 
 def small(values: torch.Tensor, step: int = 8, channels: int = 1) -> np.ndarray:
     return values[:, ::channels, ::step, ::step].numpy(force=True).astype(np.float32)
+
+
+SERIES = {"s2": (10, 3), "s1": (2, 2)}
+"""Bands and dates of the Sentinels."""
+DAYS = ((5, 100, 320), (0, 200, 364))
+SEEN = ((True, True, False), (True, False, False), (True, True, True), (False, True, True))
+VIT = {"img_size": 16, "patch_size": 4, "embed_dims": 16, "num_layers": 2, "num_heads": 2}
+JOINED, FUSED, HEAD = 12, 16, 8
+CODED = {"conv_dim": 8, "z_dim": 6, "n_codebook": 10}
+
+
+def series(name: str) -> torch.Tensor:
+    """Scaled images (b, t, bands, 16, 16)."""
+    bands, dates = SERIES[name]
+    return 2 * array(41 + bands, 2, dates, bands, 16, 16)
+
+
+def maps() -> list[torch.Tensor]:
+    return [2 * array(51 + i, len(SEEN), JOINED, 16, 16) for i in range(3)]

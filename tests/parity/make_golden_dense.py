@@ -88,6 +88,114 @@ def manet(folder: Path) -> None:
     )  # fmt: skip
 
 
+class MultiheadAttention(nn.Module):
+    """As mmcv wraps it: what is attended to is added to the identity."""
+
+    def __init__(self, embed_dims, num_heads, attn_drop, bias, **_):
+        super().__init__()
+        self.attn = nn.MultiheadAttention(
+            embed_dims, num_heads, attn_drop, bias=bias, batch_first=True
+        )
+
+    def forward(self, x, identity):
+        return identity + self.attn(x, x, x, need_weights=False)[0]
+
+
+class FFN(nn.Module):
+    """As mmcv has it."""
+
+    def __init__(self, embed_dims, feedforward_channels, **_):
+        super().__init__()
+        first = nn.Sequential(nn.Linear(embed_dims, feedforward_channels), nn.GELU(), nn.Identity())
+        self.layers = nn.Sequential(first, nn.Linear(feedforward_channels, embed_dims))
+
+    def forward(self, x, identity):
+        return identity + self.layers(x)
+
+
+class PatchEmbed(nn.Module):
+    """As mmsegmentation has it, for sides that patches divide."""
+
+    def __init__(self, in_channels, embed_dims, kernel_size, stride, **_):
+        super().__init__()
+        self.projection = nn.Conv2d(in_channels, embed_dims, kernel_size, stride)
+
+    def forward(self, x):
+        x = self.projection(x)
+        return x.flatten(2).transpose(1, 2), tuple(x.shape[2:])
+
+
+class BaseModule(nn.Module):
+    def __init__(self, init_cfg=None):
+        super().__init__()
+
+
+def skysense(folder: Path) -> None:
+    for name in ("mmcv", "mmseg", "antmmf", "antmmf.common", "mmseg.models", "mmcv.cnn.utils"):
+        module(name)
+    module(
+        "mmcv.cnn", build_norm_layer=lambda _, width, postfix: (f"ln{postfix}", nn.LayerNorm(width))
+    )
+    module("mmcv.cnn.bricks", None)
+    module("mmcv.cnn.bricks.transformer", FFN=FFN, MultiheadAttention=MultiheadAttention)
+    module("mmcv.cnn.utils.weight_init", constant_init=None, kaiming_init=lambda *_, **__: None,
+           trunc_normal_=nn.init.trunc_normal_)  # fmt: skip
+    module("mmcv.runner", BaseModule=BaseModule, CheckpointLoader=None, ModuleList=nn.ModuleList,
+           load_state_dict=None)  # fmt: skip
+    module("mmseg.ops", resize=nn.functional.interpolate)
+    module("mmseg.utils", get_root_logger=None)
+    module("mmseg.models.utils")
+    module("mmseg.models.utils.embed", PatchEmbed=PatchEmbed)
+    register = types.SimpleNamespace(register_loss=lambda _: lambda kind: kind)
+    module("antmmf.common.registry", registry=register)
+    module("skysense_lib", folder / "lib")
+    for part in ("models", "models/backbones", "models/necks", "models/heads", "models/losses"):
+        module(f"skysense_lib.{part.replace('/', '.')}", folder / "lib" / part)
+    vit = importlib.import_module("skysense_lib.models.backbones.vit")
+    module("mmseg.models.backbones")
+    module("mmseg.models.backbones.vit", TransformerEncoderLayer=vit.TransformerEncoderLayer)
+    neck = importlib.import_module("skysense_lib.models.necks.transformer_encoder")
+    head = importlib.import_module("skysense_lib.models.heads.up_head")
+    completion = importlib.import_module("skysense_lib.models.necks.modality_completion")
+    loss = importlib.import_module("skysense_lib.models.losses.modality_vae_loss")
+
+    net = nn.Module()
+    for name, (bands, _) in made.SERIES.items():
+        net.add_module(f"backbone_{name}", vit.VisionTransformer(
+            in_channels=bands, with_cls_token=False, drop_path_rate=0.0, **made.VIT))  # fmt: skip
+        net.add_module(f"head_{name}", head.UPHead(made.VIT["embed_dims"], made.JOINED, 4))
+    net.fusion = neck.TransformerEncoder(
+        input_dims=made.JOINED, embed_dims=made.FUSED, num_layers=2,
+        num_heads=made.FUSED // made.HEAD, with_cls_token=True, output_cls_token=True,
+    )  # fmt: skip
+    net.ctpe = nn.Parameter(torch.zeros(1, 365, made.JOINED))
+    shape = (made.JOINED, 16, 16)
+    net.modality_vae = completion.ModalityCompletion(shape, shape, shape, **made.CODED)
+    net.load_state_dict(made_images.weights(net.state_dict()))
+    net.eval()
+    seen = torch.tensor(made.SEEN)
+    with torch.no_grad():
+        tokens = []
+        for name in made.SERIES:
+            images = made.series(name)
+            maps = net.get_submodule(f"backbone_{name}")(images.flatten(0, 1))[-1]
+            maps = net.get_submodule(f"head_{name}")(maps).unflatten(0, images.shape[:2])
+            cells = maps.permute(0, 3, 4, 1, 2).flatten(1, 2)
+            if name == "s2":
+                cells = cells + net.ctpe[0, torch.tensor(made.DAYS)][:, None]
+            tokens.append(cells.flatten(0, 1))
+        fused = net.fusion(torch.cat(tokens, dim=1))
+        fused = fused.unflatten(0, (2, 16, 16)).permute(0, 3, 1, 2)
+        told = net.modality_vae(*made.maps(), seen)
+        total = loss.ModalityVAELoss(weight=1.0)({}, {"vae_out": told})
+    print("skysense:", fused.std(), told["s1_out"].std(), total, told["loss_quant"])
+    np.savez_compressed(
+        GOLDEN / "skysense.npz", names=keys(net), fused=made.small(fused, 2),
+        hr=made.small(told["hr_out"], 3), s2=made.small(told["s2_out"], 3),
+        s1=made.small(told["s1_out"], 3), agreed=told["loss_quant"], total=total,
+    )  # fmt: skip
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ssrs", type=Path)
@@ -95,3 +203,5 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     if asked.ssrs:
         manet(asked.ssrs)
+    if asked.skysense:
+        skysense(asked.skysense)

@@ -7,9 +7,12 @@ import made_images
 import numpy as np
 import torch
 
+from georama.chips import Batch, typical_scale
 from georama.encoders.sam import SamViT
+from georama.fusion.completion import ModalityCompletion, completion_losses
 from georama.fusion.two_streams import TwoStreams, of_authors
 from georama.heads.unetformer import UNetFormerDecoder
+from georama.recipes.skysense import SkySense
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -51,3 +54,46 @@ def test_manet_equals_the_authors_network():
     assert differs(first, golden["first"], 2, 8) < 1e-5
     assert differs(second, golden["second"], 2, 8) < 1e-5
     assert differs(told, golden["told"]) < 1e-5
+
+
+def test_skysense_equals_the_authors_encoders_and_fusion():
+    golden = np.load(GOLDEN / "skysense.npz")
+    model = SkySense.from_authors(authors_state(golden), head_width=made.HEAD)
+    assert (model.patch_px, model.finer, model.joined, model.side) == (4, 4, made.JOINED, 4)
+    encoder = model._ready()
+    batches = {}
+    for name, theirs in (("sentinel-2-l2a", "s2"), ("sentinel-1", "s1")):
+        bands, images = model.bands[name], made.series(theirs)
+        mean, spread = (torch.from_numpy(v)[:, None, None] for v in typical_scale(bands))
+        days = torch.full(images.shape[:2], torch.nan, dtype=torch.float64)
+        if theirs == "s2":
+            days = torch.tensor(made.DAYS, dtype=torch.float64)
+        values = images * spread + mean
+        known = torch.ones_like(values, dtype=torch.bool)
+        batches[name] = Batch(bands, values, known, 10.0, torch.zeros(2, 2), days)
+    with torch.no_grad():
+        fused = encoder.parts(batches).fused
+    assert differs(fused, golden["fused"], 2) < 1e-5
+
+
+def test_completion_equals_the_authors():
+    golden = np.load(GOLDEN / "skysense.npz")
+    state = {
+        k.removeprefix("modality_vae.vae_"): v
+        for k, v in authors_state(golden).items()
+        if k.startswith("modality_vae.")
+    }
+    names: tuple[str, ...] = ("hr", "s2", "s1")
+    sizes = {"width": made.CODED["conv_dim"], "code": made.CODED["z_dim"]}
+    net = ModalityCompletion(
+        names, made.JOINED, **sizes, codes=made.CODED["n_codebook"], compat=True
+    )
+    net.load_state_dict({f"coded.{k}": v for k, v in state.items()})
+    maps = dict(zip(names, made.maps(), strict=True))
+    with torch.no_grad():
+        done = net(maps, torch.tensor(made.SEEN))
+        losses = completion_losses(done, maps)
+    for name in names:
+        assert differs(done.maps[name], golden[name], 3) < 1e-5
+    assert abs(float(losses["agreed"]) - float(golden["agreed"])) < 1e-5
+    assert abs(float(losses["agreed"] + losses["rebuilt"]) - float(golden["total"])) < 1e-5

@@ -49,7 +49,7 @@ def day_of_year(days: Tensor) -> Tensor:
     known = days.isfinite()
     # A year of 365.2425 days is off by a day at most, which no season notices.
     share = torch.where(known, days, 0.0) / 365.2425 % 1
-    return torch.where(known, (share * DAYS_OF_YEAR).long().clamp(0, DAYS_OF_YEAR - 1), -1)
+    return torch.where(known, (share * DAYS_OF_YEAR + 0.5).long() % DAYS_OF_YEAR, -1)
 
 
 class SpatialEncoder(nn.Module):
