@@ -10,6 +10,7 @@ import torch
 
 from georama.bands import sensor
 from georama.chips import Chips
+from georama.encoders.swin import SwinBlock, SwinV2
 from georama.errors import DataError, UsageError
 from georama.fusion.completion import CodedMap, ModalityCompletion, completion_losses
 from georama.fusion.masking import all_subsets
@@ -223,3 +224,30 @@ def test_codes_take_maps_of_any_side() -> None:
     logits = coded.read(torch.randn(1, 4, 5, 7))
     assert logits.shape == (1, 8, 2, 2)
     assert coded.write(logits, 5, 7).shape == (1, 4, 5, 7)
+
+
+def test_windows_that_shift_hide_what_is_padded_and_what_is_far() -> None:
+    torch.manual_seed(0)
+    net = SwinV2(bands=2, patch_px=2, width=8, depths=(2, 2), heads=(2, 2), window=4, more_norms=2)
+    images = torch.randn(1, 2, 20, 28)
+    first, second = net(images)
+    assert (first.shape, second.shape) == ((1, 8, 10, 14), (1, 16, 5, 7))
+    changed = images.clone()
+    changed[..., -8:, -8:] += 1.0
+    moved = (net(changed)[0] - first).abs().amax(1)[0] > 0
+    # Two blocks of windows of four carry news over at most six cells.
+    assert moved[6:, 10:].any()
+    assert not moved[:2, :4].any()
+    alone = SwinBlock(8, 2, 4, shift=2)
+    x = torch.randn(1, 3, 4, 8)
+    padded = torch.cat([x, 9 * torch.ones(1, 1, 4, 8)], dim=1)
+    assert not torch.allclose(alone(x), alone(padded)[:, :3])
+    assert torch.isfinite(alone(x)).all()
+
+
+def test_a_sensor_may_have_the_other_transformer(tmp_path) -> None:
+    swin = {"air": {"width": 8, "depths": [1, 1], "heads": [2, 2], "window": 4}}
+    model = replace(SMALL, swin=swin).pretrain(simulated(4), steps=2, completion_steps=1, batch=2)
+    assert "spatial.air.swin.norms.1.weight" in model.tensors
+    again = SkySense.load(model.save(tmp_path / "model"))
+    np.testing.assert_array_equal(again(simulated(4)), model(simulated(4)))

@@ -23,7 +23,9 @@ SERIES = {"s2": (10, 3), "s1": (2, 2)}
 DAYS = ((5, 100, 320), (0, 200, 364))
 SEEN = ((True, True, False), (True, False, False), (True, True, True), (False, True, True))
 VIT = {"img_size": 16, "patch_size": 4, "embed_dims": 16, "num_layers": 2, "num_heads": 2}
-JOINED, FUSED, HEAD = 12, 16, 8
+JOINED, FUSED, HEAD = 16, 16, 8
+FIXED = ("relative_position_index", "relative_coords_table")
+SWIN = {"width": 8, "depths": (2, 2), "heads": (1, 2), "window": 4}
 CODED = {"conv_dim": 8, "z_dim": 6, "n_codebook": 10}
 
 
@@ -35,3 +37,8 @@ def series(name: str) -> torch.Tensor:
 
 def maps() -> list[torch.Tensor]:
     return [2 * array(51 + i, len(SEEN), JOINED, 16, 16) for i in range(3)]
+
+
+def fine() -> torch.Tensor:
+    """Scaled images (b, 3, 128, 128), whose map of the second stage has 16 × 16 cells."""
+    return 2 * array(61, 2, 3, 128, 128)

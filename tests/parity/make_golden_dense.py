@@ -1,16 +1,17 @@
 """Run the authors' dense multimodal networks once and keep what they give, as small arrays.
 
-    python tests/parity/make_golden_dense.py --ssrs FOLDER --skysense FOLDER
+    python tests/parity/make_golden_dense.py --ssrs FOLDER --skysense FOLDER --port FOLDER
 
-FOLDERs hold sstary/SSRS and kang-wu/SkySensePlusPlus. What they import for pictures, training and
-registries is replaced by empty names. Of the first, the blocks with adapters are used, as their
-README says how to; of the second, the files of single blocks.
+FOLDERs hold sstary/SSRS, kang-wu/SkySensePlusPlus and Bili-Sakura/SkySense. What they import for
+pictures, training and registries is replaced by empty names. Of the first, the blocks with adapters
+are used, as their README says how to; of the others, the files of single blocks.
 """
 
 import argparse
 import importlib
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,15 @@ from torch import nn
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def keys(net: nn.Module) -> np.ndarray:
-    return np.array([f"{k} {','.join(map(str, v.shape))}" for k, v in net.state_dict().items()])
+def keys(state: Mapping[str, torch.Tensor]) -> np.ndarray:
+    return np.array([f"{k} {','.join(map(str, v.shape))}" for k, v in state.items()])
+
+
+def authors_key(key: str) -> str:
+    """What a checkpoint calls a layer that the port calls otherwise."""
+    if not key.startswith("backbone_hr."):
+        return key
+    return key.replace(".ffn.layers.0.", ".ffn.layers.0.0.").replace("layers.3.", "layers.1.")
 
 
 def module(name: str, folder: Path | None = None, **content: Any) -> Any:
@@ -83,7 +91,7 @@ def manet(folder: Path) -> None:
         told = net(x, y)
     print("manet:", first.std(), second.std(), told.std(), tuple(told.shape))
     np.savez_compressed(
-        GOLDEN / "manet.npz", names=keys(net), first=made.small(first, 2, 8),
+        GOLDEN / "manet.npz", names=keys(net.state_dict()), first=made.small(first, 2, 8),
         second=made.small(second, 2, 8), told=made.small(told),
     )  # fmt: skip
 
@@ -130,13 +138,39 @@ class BaseModule(nn.Module):
         super().__init__()
 
 
-def skysense(folder: Path) -> None:
+def swin(port: Path) -> nn.Module:
+    """The Swin V2 of a port of SkySense to plain torch, with neighbours in the authors' order.
+
+    The authors' code takes PatchMerging of mmcv, which unfolds: the four values of a channel stand
+    beside each other. The port puts the four neighbours one after the other.
+    """
+    module("port", port / "skysense")
+    parts = importlib.import_module("port.modeling_utils")
+
+    def merge(self: Any, x: torch.Tensor, shape: tuple[int, int]) -> Any:
+        grid = x.transpose(1, 2).unflatten(2, shape)
+        four = nn.functional.unfold(grid, 2, stride=2).transpose(1, 2)
+        return self.norm(self.reduction(four)), (shape[0] // 2, shape[1] // 2)
+
+    parts.PatchMerging.forward = merge
+    config = importlib.import_module("port.configuration_skysense").SkySenseSwinV2Config
+    model = importlib.import_module("port.modeling_skysense_swinv2").SkySenseSwinV2Model
+    sizes = config(drop_path_rate=0.0, out_indices=(0, 1))
+    sizes.embed_dims, sizes.depths = made.SWIN["width"], list(made.SWIN["depths"])
+    sizes.num_heads, sizes.extra_norm_every_n_blocks = list(made.SWIN["heads"]), 2
+    sizes.window_size, sizes.img_size = made.SWIN["window"], 64
+    return model(sizes)
+
+
+def skysense(folder: Path, port: Path) -> None:
     for name in ("mmcv", "mmseg", "antmmf", "antmmf.common", "mmseg.models", "mmcv.cnn.utils"):
         module(name)
-    module(
-        "mmcv.cnn", build_norm_layer=lambda _, width, postfix: (f"ln{postfix}", nn.LayerNorm(width))
-    )
-    module("mmcv.cnn.bricks", None)
+
+    def norm(cfg: dict, width: int, postfix: int) -> tuple[str, nn.Module]:
+        return f"ln{postfix}", nn.LayerNorm(width, eps=cfg.get("eps", 1e-5))
+
+    module("mmcv.cnn", build_norm_layer=norm)
+    module("mmcv.cnn.bricks")
     module("mmcv.cnn.bricks.transformer", FFN=FFN, MultiheadAttention=MultiheadAttention)
     module("mmcv.cnn.utils.weight_init", constant_init=None, kaiming_init=lambda *_, **__: None,
            trunc_normal_=nn.init.trunc_normal_)  # fmt: skip
@@ -159,10 +193,12 @@ def skysense(folder: Path) -> None:
     completion = importlib.import_module("skysense_lib.models.necks.modality_completion")
     loss = importlib.import_module("skysense_lib.models.losses.modality_vae_loss")
 
-    net = nn.Module()
+    net: Any = nn.Module()
+    net.backbone_hr = swin(port)
     for name, (bands, _) in made.SERIES.items():
         net.add_module(f"backbone_{name}", vit.VisionTransformer(
-            in_channels=bands, with_cls_token=False, drop_path_rate=0.0, **made.VIT))  # fmt: skip
+            in_channels=bands, with_cls_token=False, drop_path_rate=0.0,
+            norm_cfg={"type": "LN", "eps": 1e-6}, **made.VIT))  # fmt: skip
         net.add_module(f"head_{name}", head.UPHead(made.VIT["embed_dims"], made.JOINED, 4))
     net.fusion = neck.TransformerEncoder(
         input_dims=made.JOINED, embed_dims=made.FUSED, num_layers=2,
@@ -171,11 +207,16 @@ def skysense(folder: Path) -> None:
     net.ctpe = nn.Parameter(torch.zeros(1, 365, made.JOINED))
     shape = (made.JOINED, 16, 16)
     net.modality_vae = completion.ModalityCompletion(shape, shape, shape, **made.CODED)
-    net.load_state_dict(made_images.weights(net.state_dict()))
+    state = net.state_dict()
+    names = {key: authors_key(key) for key in state}
+    own = made_images.weights({names[key]: value for key, value in state.items()}, made.FIXED)
+    net.load_state_dict({key: own[names[key]] for key in state})
     net.eval()
     seen = torch.tensor(made.SEEN)
     with torch.no_grad():
         tokens = []
+        maps = net.backbone_hr(made.fine(), return_dict=False)[-1]
+        tokens.append(maps.permute(0, 2, 3, 1).flatten(0, 2)[:, None])
         for name in made.SERIES:
             images = made.series(name)
             maps = net.get_submodule(f"backbone_{name}")(images.flatten(0, 1))[-1]
@@ -190,7 +231,8 @@ def skysense(folder: Path) -> None:
         total = loss.ModalityVAELoss(weight=1.0)({}, {"vae_out": told})
     print("skysense:", fused.std(), told["s1_out"].std(), total, told["loss_quant"])
     np.savez_compressed(
-        GOLDEN / "skysense.npz", names=keys(net), fused=made.small(fused, 2),
+        GOLDEN / "skysense.npz",
+        names=keys({names[k]: v for k, v in state.items()}), fused=made.small(fused, 2),
         hr=made.small(told["hr_out"], 3), s2=made.small(told["s2_out"], 3),
         s1=made.small(told["s1_out"], 3), agreed=told["loss_quant"], total=total,
     )  # fmt: skip
@@ -200,8 +242,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ssrs", type=Path)
     parser.add_argument("--skysense", type=Path)
+    parser.add_argument("--port", type=Path)
     asked = parser.parse_args()
     if asked.ssrs:
         manet(asked.ssrs)
-    if asked.skysense:
-        skysense(asked.skysense)
+    if asked.skysense and asked.port:
+        skysense(asked.skysense, asked.port)

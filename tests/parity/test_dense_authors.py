@@ -58,19 +58,25 @@ def test_manet_equals_the_authors_network():
 
 def test_skysense_equals_the_authors_encoders_and_fusion():
     golden = np.load(GOLDEN / "skysense.npz")
-    model = SkySense.from_authors(authors_state(golden), head_width=made.HEAD)
+    state = authors_state(golden, made.FIXED)
+    found = SkySense.from_authors(state, head_width=made.HEAD).swin["rgbn"]
+    assert (found["depths"], found["heads"], found["more_norms"]) == ([2, 2], [1, 2], 2)
+    # The side of a window is told by no tensor.
+    swin = {"rgbn": {**found, "window": made.SWIN["window"]}}
+    model = SkySense.from_authors(state, head_width=made.HEAD, swin=swin)
     assert (model.patch_px, model.finer, model.joined, model.side) == (4, 4, made.JOINED, 4)
     encoder = model._ready()
     batches = {}
-    for name, theirs in (("sentinel-2-l2a", "s2"), ("sentinel-1", "s1")):
-        bands, images = model.bands[name], made.series(theirs)
+    for name, theirs in (("rgbn", "hr"), ("sentinel-2-l2a", "s2"), ("sentinel-1", "s1")):
+        images = made.fine()[:, None] if theirs == "hr" else made.series(theirs)
+        bands = model.bands[name]
         mean, spread = (torch.from_numpy(v)[:, None, None] for v in typical_scale(bands))
         days = torch.full(images.shape[:2], torch.nan, dtype=torch.float64)
         if theirs == "s2":
             days = torch.tensor(made.DAYS, dtype=torch.float64)
         values = images * spread + mean
         known = torch.ones_like(values, dtype=torch.bool)
-        batches[name] = Batch(bands, values, known, 10.0, torch.zeros(2, 2), days)
+        batches[name] = Batch(bands, values, known, 160 / images.shape[-1], torch.zeros(2, 2), days)
     with torch.no_grad():
         fused = encoder.parts(batches).fused
     assert differs(fused, golden["fused"], 2) < 1e-5
@@ -80,7 +86,7 @@ def test_completion_equals_the_authors():
     golden = np.load(GOLDEN / "skysense.npz")
     state = {
         k.removeprefix("modality_vae.vae_"): v
-        for k, v in authors_state(golden).items()
+        for k, v in authors_state(golden, made.FIXED).items()
         if k.startswith("modality_vae.")
     }
     names: tuple[str, ...] = ("hr", "s2", "s1")
@@ -89,7 +95,7 @@ def test_completion_equals_the_authors():
         names, made.JOINED, **sizes, codes=made.CODED["n_codebook"], compat=True
     )
     net.load_state_dict({f"coded.{k}": v for k, v in state.items()})
-    maps = dict(zip(names, made.maps(), strict=True))
+    maps: dict[str, torch.Tensor] = dict(zip(names, made.maps(), strict=True))
     with torch.no_grad():
         done = net(maps, torch.tensor(made.SEEN))
         losses = completion_losses(done, maps)

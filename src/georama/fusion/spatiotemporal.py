@@ -7,6 +7,7 @@ cells a transformer fuses the tokens of all sensors and dates into one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from georama.bands import Band
 from georama.chips import Batch, typical_scale
 from georama.encoders.convolutions import mean_over_known, resized
 from georama.encoders.patches import Block, ViT
+from georama.encoders.swin import SwinV2
+from georama.errors import DataError
 from georama.fusion.completion import ModalityCompletion
 from georama.fusion.prototypes import GeoContext
 
@@ -65,6 +68,8 @@ class SpatialEncoder(nn.Module):
         heads: Of the attention.
         side: Patches along the side of the images that positions are stored for.
         with_known: Whether the encoder sees which numbers are known beside them.
+        swin: Reads the images instead of a plain transformer, whose sizes then do not count; its
+            last map is the sensor's where it has the width.
         scale: Mean and spread of every band; the table's without it.
     """
 
@@ -83,25 +88,41 @@ class SpatialEncoder(nn.Module):
         heads: int = 4,
         side: int = 8,
         with_known: bool = True,
+        swin: SwinV2 | None = None,
         scale: tuple[NDArray, NDArray] | None = None,
     ) -> None:
         super().__init__()
+        if swin is not None:
+            patch_px, width, finer = swin.strides[-1], swin.widths[-1], 1
         self.patch_px, self.finer, self.with_known = patch_px, finer, with_known
         mean, spread = scale or typical_scale(bands)
         self.register_buffer("mean", torch.as_tensor(mean))
         self.register_buffer("spread", torch.as_tensor(spread))
-        self.vit = ViT(
-            bands=(1 + with_known) * len(bands), image_px=side * patch_px, patch_px=patch_px,
-            width=width, depth=depth, heads=heads, with_class=False, eps=1e-5,
-        )  # fmt: skip
-        # The norm after the last block is left out, as the authors have it.
-        self.vit.norm = nn.Identity()
-        self.decoder = nn.Sequential(nn.Conv2d(width, joined * finer**2, 1), nn.PixelShuffle(finer))
+        self.swin, self.vit = swin, None
+        if swin is None:
+            self.vit = ViT(
+                bands=(1 + with_known) * len(bands), image_px=side * patch_px, patch_px=patch_px,
+                width=width, depth=depth, heads=heads, with_class=False,
+            )  # fmt: skip
+            # The norm after the last block is left out, as the authors have it.
+            self.vit.norm = nn.Identity()
+        self.decoder: nn.Module = nn.Identity()
+        if swin is None or width != joined:
+            self.decoder = nn.Sequential(
+                nn.Conv2d(width, joined * finer**2, 1), nn.PixelShuffle(finer)
+            )
 
     def cells(self, batch: Batch) -> tuple[int, int]:
         """Rows and columns of the map of a batch, those cut short counted as whole."""
         rows, columns = (-(-n // self.patch_px) for n in batch.values.shape[-2:])
         return rows * self.finer, columns * self.finer
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Scaled images (n, bands, h, w) to the last map of the network."""
+        if self.vit is None:
+            return self.swin(images)[-1] if self.swin else images
+        down = images.shape[-2] // self.patch_px
+        return self.vit(images).transpose(1, 2).unflatten(2, (down, -1))
 
     def forward(self, batch: Batch, rows: int, columns: int) -> tuple[Tensor, Tensor]:
         """Maps on a grid of the chip (b, t, joined, rows, columns), and which are there (b, t)."""
@@ -110,9 +131,7 @@ class SpatialEncoder(nn.Module):
         x = whole.scaled(self.mean, self.spread)
         if self.with_known:
             x = torch.cat([x, whole.known.to(x.dtype)], dim=2)
-        tokens = self.vit(x.flatten(0, 1))
-        down = x.shape[-2] // self.patch_px
-        maps = self.decoder(tokens.transpose(1, 2).unflatten(2, (down, -1)))
+        maps = self.decoder(self.maps(x.flatten(0, 1)))
         maps = _over(maps, rows, columns, h / x.shape[-2], w / x.shape[-1])
         return maps.unflatten(0, (b, t)), batch.known.flatten(2).any(2)
 
@@ -282,54 +301,87 @@ def of_authors(
 
     Args:
         state: Of a checkpoint of SkySense or SkySense++.
-        names: Our name of each of the sensors hr, s2 and s1; hr, a Swin V2, is left out.
-        head_width: Of a head of the attention.
+        names: Our name of each of the sensors hr, s2 and s1.
+        head_width: Of a head of the attention of the plain transformers.
 
     Returns:
         Arguments of the recipe, `of` among them with the sensors that were found; tensors.
     """
-    found, sizes = {}, {}
+    found: dict[str, Tensor] = {}
     for key, value in state.items():
         first, _, rest = key.partition(".")
-        kind, _, which = first.partition("_")
+        kind, _, which = first.replace("_gep", "_hr").partition("_")
         if key == "ctpe":
             found[key] = value
-        elif kind == "backbone" and which in ("s2", "s1") and rest != "cls_token":
+        elif kind == "backbone" and which == "hr":
+            if not rest.endswith(("relative_position_index", "relative_coords_table")):
+                found[f"spatial.{names[which]}.swin.{_of_swin(rest)}"] = value
+        elif kind == "backbone" and which in names and rest != "cls_token":
             # Their class token has a position, but is taken out before the first block.
-            own = value[:, 1:] if rest == "pos_embed" else value
+            rows = value.shape[1] - 1 if rest == "pos_embed" else 0
+            own = value[:, 1:] if rows and math.isqrt(rows) ** 2 == rows else value
             found[f"spatial.{names[which]}.vit.{_of_layer(rest)}"] = own
-        elif kind == "head" and which in ("s2", "s1"):
+        elif kind == "head" and which in names:
             found[f"spatial.{names[which]}.{rest}"] = value
         elif first == "fusion":
             found[f"fusion.{_of_layer(rest).replace('porj_linear', 'proj')}"] = value
         elif first == "modality_vae" and rest.startswith("vae_"):
             own, _, rest = rest.removeprefix("vae_").partition(".")
             found[f"completion.coded.{names[own]}.{rest}"] = value
-    of = [names[k] for k in ("s2", "s1") if f"backbone_{k}.patch_embed.projection.weight" in state]
-    vit = f"spatial.{of[0]}.vit" if of else ""
-    width, _, patch_px, _ = found[f"{vit}.patch_embed.proj.weight"].shape
+    starts = {name: f"spatial.{name}." for name in names.values()}
+    of = [name for name, start in starts.items() if any(k.startswith(start) for k in found)]
+    plain = [n for n in of if f"{starts[n]}vit.pos_embed" in found]
+    if not plain or "fusion.proj.weight" not in found:
+        raise DataError(
+            "wanted a checkpoint of SkySense with its fusion and a Sentinel encoder, the tensors "
+            f"are of {sorted({key.partition('.')[0] for key in state})[:5]}"
+        )
+    sizes: dict[str, Any] = {"of": of, "with_known": False, "prototypes": 0}
+    first = starts[plain[0]]
+    width, _, sizes["patch_px"], _ = found[f"{first}vit.patch_embed.proj.weight"].shape
     fused, joined = found["fusion.proj.weight"].shape
-    out = found[f"spatial.{of[0]}.decoder.0.weight"].shape[0]
-    book = found.get(f"completion.coded.{of[0]}.codebook.weight")
-    sizes = {
-        "of": of,
-        "patch_px": patch_px,
-        "width": width,
-        "depth": _count(found, f"{vit}.blocks."),
-        "heads": width // head_width,
-        "side": round(found[f"{vit}.pos_embed"].shape[1] ** 0.5),
-        "with_known": False,
-        "joined": joined,
-        "finer": round((out / joined) ** 0.5),
-        "fused_width": fused,
-        "fused_depth": _count(found, "fusion.blocks."),
-        "fused_heads": fused // head_width,
-        "prototypes": 0,
-        "codes": 0 if book is None else len(book),
-        "code": 0 if book is None else book.shape[1],
-        "code_width": 0 if book is None else len(found[f"completion.coded.{of[0]}.conv1.weight"]),
-    }
+    out = found[f"{first}decoder.0.weight"].shape[0]
+    sizes |= {"width": width, "heads": width // head_width, "joined": joined}
+    sizes |= {"depth": _count(found, f"{first}vit.blocks."), "finer": round((out / joined) ** 0.5)}
+    sizes |= {"side": round(found[f"{first}vit.pos_embed"].shape[1] ** 0.5)}
+    sizes |= {"fused_width": fused, "fused_heads": fused // head_width}
+    sizes |= {"fused_depth": _count(found, "fusion.blocks."), "codes": 0}
+    if f"completion.coded.{plain[0]}.codebook.weight" in found:
+        book = f"completion.coded.{plain[0]}."
+        sizes["codes"], sizes["code"] = found[f"{book}codebook.weight"].shape
+        sizes["code_width"] = len(found[f"{book}conv1.weight"])
+    for name in set(of) - set(plain):
+        start = f"{starts[name]}swin."
+        stages = range(_count(found, f"{start}stages."))
+        scales = [f"{start}stages.{i}.blocks.0.attn.logit_scale" for i in stages]
+        norms = [k for k in found if k.startswith(start) and k.endswith("norm3.weight")]
+        swin = {
+            "patch_px": found[f"{start}patch_embed.proj.weight"].shape[2],
+            "width": len(found[f"{start}patch_embed.proj.weight"]),
+            "depths": [_count(found, f"{start}stages.{i}.blocks.") for i in stages],
+            "heads": [len(found[key]) for key in scales],
+            "more_norms": min((int(k.split(".")[6]) + 1 for k in norms), default=0),
+        }
+        sizes["swin"] = {name: swin}
+        # A checkpoint may hold the norms of the stages that were asked for alone.
+        for i in stages:
+            wide = swin["width"] * 2**i
+            found.setdefault(f"{start}norms.{i}.weight", torch.ones(wide))
+            found.setdefault(f"{start}norms.{i}.bias", torch.zeros(wide))
     return sizes, found
+
+
+def _of_swin(key: str) -> str:
+    """A key of the authors' Swin V2 as one of `encoders.swin`."""
+    first, _, rest = key.partition(".")
+    if first.startswith("norm") and first[4:].isdigit():
+        return f"norms.{first[4:]}.{rest}"
+    for theirs, ours in (
+        ("patch_embed.projection.", "patch_embed.proj."), (".attn.w_msa.", ".attn."),
+        (".ffn.layers.0.0.", ".mlp.fc1."), (".ffn.layers.1.", ".mlp.fc2."),
+    ):  # fmt: skip
+        key = key.replace(theirs, ours)
+    return key
 
 
 def _of_layer(key: str) -> str:

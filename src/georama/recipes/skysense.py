@@ -7,8 +7,9 @@ as a whole, and sensor against sensor (`objectives.granularity`); prototypes of 
 usual there (`fusion.prototypes`); a code book of each sensor tells a missing one from the others
 (`fusion.completion`); heads as everywhere (`heads.dense`).
 
-Departures: all sensors have the one vision transformer of this library, where the authors' images
-of high resolution have a Swin V2; views differ in flips, brightness, dates and sensors, so that
+Departures: sensors have the one vision transformer of this library unless `swin` names them, as
+from_authors does for images of high resolution; annotations that SkySense++ reads beside images are
+left out; views differ in flips, brightness, dates and sensors, so that
 cells belong to each other without a search; objects are clusters of the teacher's cells, the same
 in both views; completion is trained after the encoder and not with it; all dates carry a code of
 the day of the year. `compat=True` sums the codes of the sensors that are there, as SkySense++ does.
@@ -49,13 +50,13 @@ CARD = Card(
     kept="spatial encoders by sensor that meet on one grid, tokens of sensor and date with a code "
     "of the day, a class token that reads them, agreement of pixels, objects and images with a "
     "slow teacher, sensors contrasted, prototypes of regions by optimal transport, completion by "
-    "code books; fusion, the Sentinel encoders, their up-heads and completion equal the authors' "
-    "code within 1e-5 and load its keys",
+    "code books; fusion, the encoders, their up-heads and completion equal the authors' code "
+    "within 1e-5 and load its keys",
     left_out="No weights come with it; theirs may be used for research alone. Sizes are for a "
-    "processor. The Swin V2 of high resolution is not here: its tensors are passed over, and any "
-    "sensor has the one transformer. Objects are the teacher's, the same in both views. Completion "
-    "takes the mean of the codes that are there (compat=True: their sum, as the authors' code), "
-    "and is trained after the encoder.",
+    "processor, and every sensor has the one transformer unless swin names it. The annotations "
+    "that SkySense++ reads beside images are not here. Objects are the teacher's, the same in "
+    "both views. Completion takes the mean of the codes that are there (compat=True: their sum, "
+    "as the authors' code), and is trained after the encoder.",
     licence="weights of the authors: non-commercial research",
     known_limits=(
         "Chips of all sensors must cover the same ground.",
@@ -64,9 +65,14 @@ CARD = Card(
 )
 SIZES = ("patch_px", "width", "depth", "heads", "side", "with_known", "joined", "finer",
          "fused_width", "fused_depth", "fused_heads", "regions", "prototypes", "code", "codes",
-         "code_width", "dated", "compat", "seed")  # fmt: skip
+         "code_width", "dated", "swin", "compat", "seed")  # fmt: skip
 AUTHORS = {"hr": "rgbn", "s2": "sentinel-2-l2a", "s1": "sentinel-1"}
 S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+AUTHORS_BANDS = {
+    "rgbn": ("red", "green", "blue"),
+    "sentinel-2-l2a": S2_BANDS,
+    "sentinel-1": ("VV", "VH"),
+}
 
 
 @dataclass(eq=False)
@@ -91,6 +97,7 @@ class SkySense:
         codes: In the book of each sensor; 0 leaves completion out.
         code_width: Channels inside of the completion.
         dated: Sensors whose tokens carry the day of the year; None for all.
+        swin: Settings of `encoders.swin.SwinV2` for sensors that it reads, by sensor.
         compat: Keep the authors' way where theirs is a defect.
         seed: Of initial values, batches and views.
         bands: That it was trained on, by sensor.
@@ -115,6 +122,7 @@ class SkySense:
     codes: int = 64
     code_width: int = 32
     dated: tuple[str, ...] | None = None
+    swin: dict[str, dict[str, Any]] = field(default_factory=dict)
     compat: bool = False
     seed: int = 0
     bands: dict[str, tuple[Band, ...]] = field(default_factory=dict)
@@ -274,7 +282,7 @@ class SkySense:
     def from_authors(
         cls, state_dict: Mapping[str, torch.Tensor], *, head_width: int = 64, **settings: Any
     ) -> SkySense:
-        """With the tensors of a published checkpoint, those of Swin V2 and of its heads left out.
+        """With the tensors of a published checkpoint; what it tells of annotations is left out.
 
         Args:
             state_dict: Of SkySense or SkySense++.
@@ -284,8 +292,10 @@ class SkySense:
         from georama.fusion.spatiotemporal import of_authors
 
         sizes, state = of_authors(dict(state_dict), AUTHORS, head_width)
-        known = {AUTHORS["s2"]: S2_BANDS, AUTHORS["s1"]: ("VV", "VH")}
-        bands = {name: tuple(sensor(name).band(b) for b in known[name]) for name in sizes.pop("of")}
+        bands = {
+            name: tuple(sensor(name).band(b) for b in AUTHORS_BANDS[name])
+            for name in sizes.pop("of")
+        }
         model = cls(**{**sizes, "dated": (AUTHORS["s2"],), **settings}, bands=bands)
         own = model._encoder().state_dict()
         lacking = [
@@ -300,15 +310,21 @@ class SkySense:
                        "high-resolution images, Sentinel-2 and Sentinel-1"))  # fmt: skip
 
     def _encoder(self, scales: Mapping[str, Any] | None = None) -> Any:
+        from georama.encoders.swin import SwinV2
         from georama.fusion.completion import ModalityCompletion
         from georama.fusion.prototypes import GeoContext
         from georama.fusion.spatiotemporal import FusionEncoder, SpatialEncoder, SpatioTemporal
 
+        swins = {
+            name: SwinV2(bands=(1 + self.with_known) * len(self.bands[name]), **settings)
+            for name, settings in self.swin.items()
+            if name in self.bands
+        }
         spatial = {
             name: SpatialEncoder(
                 own, self.joined, patch_px=self.patch_px, finer=self.finer, width=self.width,
                 depth=self.depth, heads=self.heads, side=self.side, with_known=self.with_known,
-                scale=(scales or {}).get(name),
+                swin=swins.get(name), scale=(scales or {}).get(name),
             )
             for name, own in self.bands.items()
         }  # fmt: skip
