@@ -1,6 +1,6 @@
 """Land cover of four aligned tiles: what a second sensor brings, and what completion tells.
 
-python benchmarks/dense_aligned.py FOLDER [manet completion] [--seeds 0 1 2]
+python benchmarks/dense_aligned.py FOLDER [manet completion] [--seeds 0 1 2] [--steps 300]
 
 FOLDER holds terramesh_aligned; a block of each tile is kept back. Four tiles show that things work
 and which way they point, not how well a model maps the Earth: every tile is in both parts, so that
@@ -68,10 +68,12 @@ def scores(told: np.ndarray, truth: np.ndarray) -> str:
     return f"accuracy {(said == truth)[seen].mean():.3f}, mean IoU {np.mean(ious):.3f}"
 
 
-def manet(train: Chips, cover: np.ndarray, test: Chips, truth: np.ndarray, seed: int) -> None:
+def manet(
+    train: Chips, cover: np.ndarray, test: Chips, truth: np.ndarray, seed: int, steps: int
+) -> None:
     small = MANet(patch_px=4, side=8, width=64, depth=4, heads=4, window=4, neck=64,
                   decoder_width=32, seed=seed)  # fmt: skip
-    own = small.pretrain(train.select(S2), steps=300, batch=16)
+    own = small.pretrain(train.select(S2), steps=steps, batch=16)
     both = (*S2, *DEM)
     for name, bands, model in (
         ("light and height, pretrained", both, own),
@@ -79,7 +81,7 @@ def manet(train: Chips, cover: np.ndarray, test: Chips, truth: np.ndarray, seed:
         ("light, pretrained", S2, own),
         ("height, pretrained", DEM, own),
     ):
-        fitted = model.fit(train.select(bands), cover, TASK, steps=300)
+        fitted = model.fit(train.select(bands), cover, TASK, steps=steps)
         share = fitted.card.training["parameters trained"] / fitted.card.training["parameters"]
         told = fitted.predict(test.select(bands))
         print(f"  MANet, {name}: {scores(told, truth)}, {share:.0%} trained", flush=True)
@@ -89,7 +91,7 @@ def manet(train: Chips, cover: np.ndarray, test: Chips, truth: np.ndarray, seed:
                 print(f"    the same without {word}: {left}", flush=True)
     unet = UNet(widths=(16, 32, 64), seed=seed)
     for name, bands in (("light and height", both), ("light", S2)):
-        fitted = unet.fit(train.select(bands), cover, TASK, steps=300)
+        fitted = unet.fit(train.select(bands), cover, TASK, steps=steps)
         print(f"  U-Net, {name}: {scores(fitted.predict(test.select(bands)), truth)}", flush=True)
 
 
@@ -107,8 +109,11 @@ class Zeros(nn.Module):
         return Completed(told, {}, {}, seen)
 
 
-def completion(train: Chips, cover: np.ndarray, test: Chips, truth: np.ndarray, seed: int) -> None:
-    model = SkySense(prototypes=0, seed=seed).pretrain(train, steps=300, completion_steps=600)
+def completion(
+    train: Chips, cover: np.ndarray, test: Chips, truth: np.ndarray, seed: int, steps: int
+) -> None:
+    model = SkySense(prototypes=0, seed=seed)
+    model = model.pretrain(train, steps=steps, completion_steps=2 * steps, batch=8)
     print("  losses:", {k: round(v, 3) for k, v in model.card.training["losses"].items()})
     names = tuple(model.bands)
     for hide in (False, True):
@@ -124,7 +129,9 @@ def completion(train: Chips, cover: np.ndarray, test: Chips, truth: np.ndarray, 
                 days=np.tile(train.days, (len(parts), 1)),
             )
             covers = np.concatenate([cover] * 3)
-        fit_task(network, TASK, chips, covers, steps=300, batch=8, rate=1e-3, decay=0.01, seed=seed)
+        fit_task(
+            network, TASK, chips, covers, steps=steps, batch=8, rate=1e-3, decay=0.01, seed=seed
+        )
         print(f"  head fitted on {'subsets' if hide else 'all sensors'}")
         for word, gone in (("nothing", ()), ("S2", S2), ("S1", S1)):
             left = test.without(gone)
@@ -141,6 +148,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("what", nargs="*", default=["manet", "completion"])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--steps", type=int, default=300)
     asked = parser.parse_args()
     chips, cover, column = tiles(asked.folder)
     # A column of crops between the two parts belongs to neither.
@@ -151,7 +159,7 @@ def main() -> None:
         for name, run in (("manet", manet), ("completion", completion)):
             if name in asked.what:
                 print(f"{name}, seed {seed}")
-                run(*parts, seed)
+                run(*parts, seed, asked.steps)
 
 
 if __name__ == "__main__":

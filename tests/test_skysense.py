@@ -114,6 +114,11 @@ def test_heads_tell_the_pixels_of_the_finest_sensor(trained: SkySense) -> None:
     assert trained.network(trained.bands, use)(batch).shape == (2, 2)
 
 
+def test_other_bands_than_those_of_training_are_refused(trained: SkySense) -> None:
+    with pytest.raises(UsageError, match="reads B02, B03, B04 and B08 of s2, got B02"):
+        trained.network({"s2": S2[:1]}, COVER)
+
+
 def test_all_weights_of_the_encoder_learn_from_a_task() -> None:
     network = SMALL.network({"s2": S2, "s1": S1}, COVER, head="linear")
     chips = {k: v for k, v in simulated(2).items() if k != "air"}

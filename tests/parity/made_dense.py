@@ -42,3 +42,11 @@ def maps() -> list[torch.Tensor]:
 def fine() -> torch.Tensor:
     """Scaled images (b, 3, 128, 128), whose map of the second stage has 16 × 16 cells."""
     return 2 * array(61, 2, 3, 128, 128)
+
+
+UPER = {"widths": (8, 8, 8, 8), "width": 16}
+
+
+def levels() -> list[torch.Tensor]:
+    """Four maps of one stride."""
+    return [2 * array(71 + i, 2, 8, 6, 8) for i in range(4)]

@@ -238,6 +238,67 @@ def skysense(folder: Path, port: Path) -> None:
     )  # fmt: skip
 
 
+class ConvModule(nn.Module):
+    """As mmcv has it, with a norm and a ReLU."""
+
+    def __init__(self, channels, width, kernel, padding=0, **_):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, kernel, padding=padding, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+
+    def forward(self, x):
+        return nn.functional.relu(self.bn(self.conv(x)))
+
+
+class BaseDecodeHead(nn.Module):
+    """What mmsegmentation's heads share, as far as forward passes need it."""
+
+    conv_cfg = norm_cfg = act_cfg = None
+    align_corners = False
+
+    def __init__(self, in_channels, channels, num_classes, input_transform=None):
+        super().__init__()
+        self.in_channels, self.channels = in_channels, channels
+        self.conv_seg = nn.Conv2d(channels, num_classes, 1)
+
+    def _transform_inputs(self, inputs):
+        return inputs
+
+    def cls_seg(self, x):
+        return self.conv_seg(x)
+
+
+def upernet(folder: Path) -> None:
+    """Neck and head of mmsegmentation, as SkySense++ carries them for fine-tuning."""
+    register = types.SimpleNamespace(register_module=lambda: lambda kind: kind)
+
+    def norm(_: dict, width: int) -> tuple[str, nn.Module]:
+        return "bn", nn.BatchNorm2d(width)
+
+    module("mmcv")
+    module("mmcv.cnn", ConvModule=ConvModule, build_norm_layer=norm)
+    root = folder / "finetune/mmseg"
+    module("mmseg")
+    module("mmseg.registry", MODELS=register)
+    for part in ("models", "models/decode_heads", "models/necks"):
+        module(f"mmseg.{part.replace('/', '.')}", root / part)
+    module("mmseg.models.utils", resize=nn.functional.interpolate)
+    module("mmseg.models.decode_heads.decode_head", BaseDecodeHead=BaseDecodeHead)
+    head = importlib.import_module("mmseg.models.decode_heads.uper_head").UPerHead
+    neck = importlib.import_module("mmseg.models.necks.featurepyramid").Feature2Pyramid
+    widths, width = made.UPER["widths"], made.UPER["width"]
+    net: Any = nn.Module()
+    net.neck = neck(widths[0])
+    net.head = head(in_channels=widths, channels=width, num_classes=made.CLASSES)
+    fixed = ("num_batches_tracked", "running_var")
+    net.load_state_dict(made_images.weights(net.state_dict(), fixed))
+    net.eval()
+    with torch.no_grad():
+        told = net.head(net.neck(made.levels()))
+    print("upernet:", told.std(), tuple(told.shape))
+    np.savez_compressed(GOLDEN / "upernet.npz", names=keys(net.state_dict()), told=told)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ssrs", type=Path)
@@ -246,5 +307,7 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     if asked.ssrs:
         manet(asked.ssrs)
+    if asked.skysense:
+        upernet(asked.skysense)
     if asked.skysense and asked.port:
         skysense(asked.skysense, asked.port)

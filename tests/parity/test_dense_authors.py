@@ -8,9 +8,11 @@ import numpy as np
 import torch
 
 from georama.chips import Batch, typical_scale
+from georama.encoders.pyramid import Pyramid
 from georama.encoders.sam import SamViT
 from georama.fusion.completion import ModalityCompletion, completion_losses
 from georama.fusion.two_streams import TwoStreams, of_authors
+from georama.heads.dense import UPerNet
 from georama.heads.unetformer import UNetFormerDecoder
 from georama.recipes.skysense import SkySense
 
@@ -103,3 +105,19 @@ def test_completion_equals_the_authors():
         assert differs(done.maps[name], golden[name], 3) < 1e-5
     assert abs(float(losses["agreed"]) - float(golden["agreed"])) < 1e-5
     assert abs(float(losses["agreed"] + losses["rebuilt"]) - float(golden["total"])) < 1e-5
+
+
+def test_pyramid_and_upernet_equal_mmsegmentation():
+    golden = np.load(GOLDEN / "upernet.npz")
+    state = authors_state(golden, ("num_batches_tracked", "running_var"))
+    widths = made.UPER["widths"]
+    neck = Pyramid(widths, (4, 4, 4, 4), "batch").eval()
+    head = UPerNet(widths, made.CLASSES, width=made.UPER["width"], norm="batch").eval()
+    head.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("head.")})
+    for theirs, ours in (("upsample_4x", "0"), ("upsample_2x.0", "1")):
+        start = f"neck.{theirs}."
+        own = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
+        neck.steps.get_submodule(ours).load_state_dict(own)
+    with torch.no_grad():
+        told = head(neck(made.levels()))
+    assert np.abs(told.numpy() - golden["told"]).max() < 1e-5

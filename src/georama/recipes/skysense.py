@@ -31,6 +31,7 @@ from georama.card import Card
 from georama.chips import Chips
 from georama.errors import DataError, UsageError
 from georama.model_folder import load_model, save_model
+from georama.wording import listing
 
 if TYPE_CHECKING:
     import torch
@@ -151,6 +152,15 @@ class SkySense:
         from georama.heads.dense import with_head
 
         wanted = _by_sensor(bands)
+        for name, own in wanted.items():
+            if self.tensors and self.bands.get(name, own) != own:
+                reads, got = (
+                    listing([b.name for b in p], most=20) for p in (self.bands[name], own)
+                )
+                raise UsageError(
+                    f"this SkySense reads {reads} of {name}, got {got}",
+                    remedy="select its bands; what is not there is unknown",
+                )
         model = replace(self, bands={**self.bands, **wanted})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
