@@ -35,6 +35,10 @@ class Band:
         valid: Smallest and largest physical value that can be meant.
         mean: Typical physical value over land, for scaling before anything has been trained.
         spread: Its standard deviation over land.
+        scale: Factor from stored integers, where it differs from the sensor's.
+        offset: Added after this factor.
+        planck: Constants K1 and K2 that turn scaled radiance into kelvin, where the product
+            stores radiance.
     """
 
     sensor: str
@@ -48,6 +52,9 @@ class Band:
     valid: tuple[float, float] = (0.0, 1.6)
     mean: float = 0.2
     spread: float = 0.15
+    scale: float | None = None
+    offset: float = 0.0
+    planck: tuple[float, float] | None = None
 
     @property
     def key(self) -> str:
@@ -156,10 +163,21 @@ def _light(sensor: str, native_m: float | None, *rows: tuple[str, str, float, fl
     return found
 
 
-def _heat(sensor: str, name: str, role: str, centre: float, width: float, native_m: float) -> Band:
+def _heat(
+    sensor: str,
+    name: str,
+    role: str,
+    centre: float,
+    width: float,
+    native_m: float,
+    planck: tuple[float, float] | None = None,
+) -> Band:
+    """A band of heat; stored as kelvin in Level 2, as radiance where constants are told."""
+    scale, offset = (3.342e-4, 0.1) if planck else (0.00341802, 149.0)
     return Band(
         sensor=sensor, name=name, role=role, kind="thermal", wavelength_nm=centre, fwhm_nm=width,
-        native_m=native_m, unit="K", valid=(150.0, 400.0), mean=290.0, spread=15.0,
+        native_m=native_m, unit="K", valid=(150.0, 400.0), mean=290.0, spread=15.0, scale=scale,
+        offset=offset, planck=planck,
     )  # fmt: skip
 
 
@@ -178,8 +196,8 @@ def _ground(sensor: str, name: str, unit: str, valid: tuple[float, float], mean:
     )  # fmt: skip
 
 
-_OLI = _light(
-    "landsat-8", 30.0, ("B1", "coastal", 443.0, 16.0), ("B2", "blue", 482.0, 60.0),
+_OLI_ROWS = (
+    ("B1", "coastal", 443.0, 16.0), ("B2", "blue", 482.0, 60.0),
     ("B3", "green", 561.4, 57.0), ("B4", "red", 654.6, 37.0), ("B5", "nir08", 864.7, 28.0),
     ("B6", "swir16", 1608.9, 85.0), ("B7", "swir22", 2200.7, 187.0),
     ("B8", "pan", 589.5, 172.0), ("B9", "cirrus", 1373.4, 20.0),
@@ -197,13 +215,13 @@ _TM = _light(
 
 _TABLE = (
     Sensor(
-        name="sentinel-2-l1c", about="Sentinel-2, top of the atmosphere",
-        bands=_sentinel2("sentinel-2-l1c"), scale=1e-4, missing=(0.0,), aliases=("s2l1c", "s2-l1c"),
-    ),
-    Sensor(
         name="sentinel-2-l2a", about="Sentinel-2, surface reflectance",
         bands=_sentinel2("sentinel-2-l2a", without=("B10",)), scale=1e-4, missing=(0.0,),
         aliases=("s2", "s2l2a", "s2-l2a", "sentinel-2"),
+    ),
+    Sensor(
+        name="sentinel-2-l1c", about="Sentinel-2, top of the atmosphere",
+        bands=_sentinel2("sentinel-2-l1c"), scale=1e-4, missing=(0.0,), aliases=("s2l1c", "s2-l1c"),
     ),
     Sensor(
         name="sentinel-1", about="Sentinel-1, backscatter in decibel",
@@ -216,13 +234,22 @@ _TABLE = (
         aliases=("s1", "s1rtc", "s1grd"),
     ),
     Sensor(
-        name="landsat-8", about="Landsat 8 and 9, OLI and TIRS",
+        name="landsat-8", about="Landsat 8 and 9, Level 2: surface reflectance and temperature",
         bands=(
-            *_OLI,
+            *_light("landsat-8", 30.0, *_OLI_ROWS[:7]),
             _heat("landsat-8", "B10", "lwir11", 10_895.0, 590.0, 100.0),
-            _heat("landsat-8", "B11", "lwir12", 12_005.0, 1010.0, 100.0),
         ),
         scale=2.75e-5, offset=-0.2, missing=(0.0,), aliases=("l8", "l9", "landsat-9", "oli"),
+    ),
+    Sensor(
+        name="landsat-8-l1", about="Landsat 8 and 9, Level 1: top of the atmosphere, Sun not "
+        "corrected for",
+        bands=(
+            *_light("landsat-8-l1", 30.0, *_OLI_ROWS),
+            _heat("landsat-8-l1", "B10", "lwir11", 10_895.0, 590.0, 100.0, (774.8853, 1321.0789)),
+            _heat("landsat-8-l1", "B11", "lwir12", 12_005.0, 1010.0, 100.0, (480.8883, 1201.1442)),
+        ),
+        scale=2e-5, offset=-0.1, missing=(0.0,), aliases=("l8-l1", "l9-l1"),
     ),
     Sensor(
         name="landsat-7", about="Landsat 7, ETM+",

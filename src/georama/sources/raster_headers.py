@@ -133,9 +133,9 @@ def read_layers(
             own = raster.dataset.tags(1).get("NETCDF_VARNAME") or how["variable"] or "value"
             names = tuple(own if by_time else f"{own} {iso_day(t)}" for t in times)
         factors = tuple(raster.dataset.overviews(1))
-        edge, pixel_m = _extent(raster.geobox)
+        edge, pixel_m = extent_of(raster.geobox)
         if day is None:
-            day = _file_day(path, raster, product)
+            day = day_of_file(path, raster, product)
 
         def layer(some: tuple[int, ...], at: float) -> Layer:
             return Layer(
@@ -197,7 +197,7 @@ def agreeing_layers(layers: list[Layer], notes: list[str]) -> list[Layer]:
                 f"taken for {listing(first.names, most=3)}"
             )
         out.append(layer)
-    systems = list(dict.fromkeys(_crs_name(layer.grid) for layer in layers))
+    systems = list(dict.fromkeys(crs_name(layer.grid) for layer in layers))
     if len(systems) > 1:
         notes.append(
             f"the files have {len(systems)} CRS ({listing(systems, most=3)}); windows are in "
@@ -206,7 +206,8 @@ def agreeing_layers(layers: list[Layer], notes: list[str]) -> list[Layer]:
     return out
 
 
-def _crs_name(grid: GeoBox) -> str:
+def crs_name(grid: GeoBox) -> str:
+    """The CRS of a grid by its EPSG code, else by its own name."""
     crs = pyproj.CRS.from_user_input(str(grid.crs))
     return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else crs.name
 
@@ -241,7 +242,7 @@ def seen_codes(layer: Layer) -> dict[float, int]:
     return found
 
 
-def _extent(grid: GeoBox) -> tuple[NDArray[np.float64], float]:
+def extent_of(grid: GeoBox) -> tuple[NDArray[np.float64], float]:
     """Points spread over a grid (k, 2 degrees), and the side of its middle pixel in metres."""
     height, width = grid.shape
     u, v = np.meshgrid(np.linspace(0, width, 21), np.linspace(0, height, 21))
@@ -283,7 +284,7 @@ def _band_days(raster: Raster) -> list[float] | None:
     return out
 
 
-def _file_day(path: str | Path, raster: Raster, product: str) -> float:
+def day_of_file(path: str | Path, raster: Raster, product: str) -> float:
     """The date of a file: in its name, else in its header, else the year of a product's folder."""
     if product:
         year = product_year(path)
