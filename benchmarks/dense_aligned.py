@@ -115,9 +115,11 @@ def completion(
     model = SkySense(prototypes=0, seed=seed)
     model = model.pretrain(train, steps=steps, completion_steps=2 * steps, batch=8)
     print("  losses:", {k: round(v, 3) for k, v in model.card.training["losses"].items()})
-    names = tuple(model.bands)
+    names = tuple(model.sensors)
     for hide in (False, True):
-        network = model.network(train.bands, TASK, head="upernet", width=32, frozen=True)
+        network = replace(model, head="upernet", head_width=32, frozen=True).network(
+            train.bands, TASK
+        )
         learned, network.encoder.completion = network.encoder.completion, None
         chips, covers = train, cover
         if hide:

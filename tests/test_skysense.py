@@ -26,7 +26,7 @@ AIR = sensor("rgb").bands[:3]
 COVER = Task(kind="segmentation", target="cover", classes=("a", "b", "c"))
 SMALL = SkySense(patch_px=4, width=16, depth=1, heads=2, side=4, joined=16, fused_width=16,
                  fused_depth=1, fused_heads=2, regions=(4, 8), prototypes=4, code=8, codes=8,
-                 code_width=8)  # fmt: skip
+                 code_width=8, head_width=16)  # fmt: skip
 
 
 def simulated(n: int = 6) -> dict[str, Chips]:
@@ -51,21 +51,23 @@ def trained() -> SkySense:
     return SMALL.pretrain(simulated(), steps=12, completion_steps=12, batch=4)
 
 
+def uncompleted(model: SkySense) -> SkySense:
+    own = {k: v for k, v in model.tensors.items() if "completion." not in k}
+    return replace(model, codes=0, tensors=own)
+
+
 @pytest.mark.parametrize("names", all_subsets(("air", "s2", "s1")))
 def test_any_subset_of_the_sensors_runs(trained: SkySense, names) -> None:
     some = {name: part for name, part in simulated().items() if name in names}
     vectors = trained(some)
     assert vectors.shape == (6, 32)
     assert np.isfinite(vectors).all()
-    without = replace(trained, codes=0)
-    without.tensors = {k: v for k, v in trained.tensors.items() if not k.startswith("completion")}
-    assert np.isfinite(without(some)).all()
+    assert np.isfinite(uncompleted(trained)(some)).all()
 
 
 def test_what_is_all_unknown_is_as_if_it_were_not_given(trained: SkySense) -> None:
     chips = simulated()
-    model = replace(trained, codes=0)
-    model.tensors = {k: v for k, v in trained.tensors.items() if not k.startswith("completion")}
+    model = uncompleted(trained)
     s2 = chips["s2"]
     hidden = {**chips, "s2": s2.without(s2.bands)}
     fewer = {k: v for k, v in chips.items() if k != "s2"}
@@ -81,7 +83,7 @@ def test_what_is_all_unknown_is_as_if_it_were_not_given(trained: SkySense) -> No
 def test_it_survives_its_folder_and_tells_its_training(trained: SkySense, tmp_path) -> None:
     again = SkySense.load(trained.save(tmp_path / "model"))
     np.testing.assert_array_equal(again(simulated()), trained(simulated()))
-    assert again.bands == trained.bands
+    assert again.by_sensor == trained.by_sensor
     losses = trained.card.training["losses"]
     assert {"pixels", "objects", "images", "aligned", "rebuilt", "agreed"} <= set(losses)
     assert all(np.isfinite(value) for value in losses.values())
@@ -98,12 +100,12 @@ def test_equal_runs_are_equal() -> None:
 def test_heads_tell_the_pixels_of_the_finest_sensor(trained: SkySense) -> None:
     chips = simulated(2)
     batch = {name: part.batch() for name, part in chips.items()}
-    network = trained.network(trained.bands, COVER, width=16).eval()
-    key = "spatial.s2.vit.blocks.0.attn.qkv.weight"
-    np.testing.assert_array_equal(network.encoder.state_dict()[key].numpy(), trained.tensors[key])
+    network = trained.network(trained.by_sensor, COVER).eval()
+    key = "encoder.spatial.s2.vit.blocks.0.attn.qkv.weight"
+    np.testing.assert_array_equal(network.state_dict()[key].numpy(), trained.tensors[key])
     assert network(batch).shape == (2, 3, 32, 32)
     assert network({"s1": batch["s1"]}).shape == (2, 3, 16, 16)
-    together = SMALL.network((*S2, *S1), COVER, width=16).eval()
+    together = SMALL.network((*S2, *S1), COVER).eval()
     joint = Chips(
         (*S2, *S1),
         np.concatenate([chips["s2"].values[:, :1], chips["s1"].values[:, :1]], axis=2)[..., :13],
@@ -111,7 +113,7 @@ def test_heads_tell_the_pixels_of_the_finest_sensor(trained: SkySense) -> None:
     )  # fmt: skip
     assert together(joint.batch()).shape == (2, 3, 16, 13)
     use = Task(kind="classification", target="use", classes=("x", "y"))
-    assert trained.network(trained.bands, use)(batch).shape == (2, 2)
+    assert trained.network(trained.by_sensor, use)(batch).shape == (2, 2)
 
 
 def test_other_bands_than_those_of_training_are_refused(trained: SkySense) -> None:
@@ -120,7 +122,7 @@ def test_other_bands_than_those_of_training_are_refused(trained: SkySense) -> No
 
 
 def test_all_weights_of_the_encoder_learn_from_a_task() -> None:
-    network = SMALL.network({"s2": S2, "s1": S1}, COVER, head="linear")
+    network = replace(SMALL, head="linear").network({"s2": S2, "s1": S1}, COVER)
     chips = {k: v for k, v in simulated(2).items() if k != "air"}
     s1 = chips["s1"].values.copy()
     s1[0] = np.nan
@@ -130,6 +132,32 @@ def test_all_weights_of_the_encoder_learn_from_a_task() -> None:
     unused = [n for n, p in network.named_parameters() if p.grad is None]
     # Of the completion, nothing has to tell the sensor that no place lacks.
     assert all(name.startswith("encoder.completion.coded.s2.") for name in unused), unused
+
+
+def test_it_is_fitted_to_a_task_and_knows_subsets(trained: SkySense, tmp_path) -> None:
+    chips = simulated()
+    truth = (chips["air"].values[:, 0, 0] > AIR[0].mean).astype(np.int64)
+    task = Task(kind="segmentation", target="bright", classes=("no", "yes"))
+    model = trained.fit(chips, truth, task, steps=40, batch=4, rate=5e-3)
+    told = model.predict(chips)
+    assert told.shape == (6, 2, 32, 32)
+    assert (told.argmax(1) == truth).mean() > 0.75
+    assert (model.predict({"air": chips["air"]}).argmax(1) == truth).mean() > 0.6
+    again = SkySense.load(model.save(tmp_path / "model"))
+    np.testing.assert_array_equal(again.predict(chips), told)
+    assert again(chips).shape == (6, 32)
+    with pytest.raises(UsageError, match="not fitted"):
+        trained.predict(chips)
+
+
+def test_sensors_of_one_scene_are_fitted_without_pretraining() -> None:
+    chips = simulated(3)
+    values = np.concatenate([chips["s2"].values[:, :1], chips["s1"].values[:, :1]], axis=2)
+    joint = Chips((*S2, *S1), values, 10.0, np.full((3, 2), np.nan), np.full((3, 1), np.nan))
+    truth = np.zeros((3, 16, 16), dtype=np.int64)
+    model = SMALL.fit(joint, truth, COVER, steps=3, batch=2)
+    assert model.bands == (*S2, *S1)
+    assert model.predict(joint.select(model.bands)).shape == (3, 3, 16, 16)
 
 
 def test_chips_of_other_ground_or_places_are_refused(trained: SkySense) -> None:
@@ -253,6 +281,6 @@ def test_windows_that_shift_hide_what_is_padded_and_what_is_far() -> None:
 def test_a_sensor_may_have_the_other_transformer(tmp_path) -> None:
     swin = {"air": {"width": 8, "depths": [1, 1], "heads": [2, 2], "window": 4}}
     model = replace(SMALL, swin=swin).pretrain(simulated(4), steps=2, completion_steps=1, batch=2)
-    assert "spatial.air.swin.norms.1.weight" in model.tensors
+    assert "encoder.spatial.air.swin.norms.1.weight" in model.tensors
     again = SkySense.load(model.save(tmp_path / "model"))
     np.testing.assert_array_equal(again(simulated(4)), model(simulated(4)))

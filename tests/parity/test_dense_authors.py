@@ -61,17 +61,17 @@ def test_manet_equals_the_authors_network():
 def test_skysense_equals_the_authors_encoders_and_fusion():
     golden = np.load(GOLDEN / "skysense.npz")
     state = authors_state(golden, made.FIXED)
-    found = SkySense.from_authors(state, head_width=made.HEAD).swin["rgbn"]
+    found = SkySense.from_authors(state, attention_width=made.HEAD).swin["rgbn"]
     assert (found["depths"], found["heads"], found["more_norms"]) == ([2, 2], [1, 2], 2)
     # The side of a window is told by no tensor.
     swin = {"rgbn": {**found, "window": made.SWIN["window"]}}
-    model = SkySense.from_authors(state, head_width=made.HEAD, swin=swin)
+    model = SkySense.from_authors(state, attention_width=made.HEAD, swin=swin)
     assert (model.patch_px, model.finer, model.joined, model.side) == (4, 4, made.JOINED, 4)
     encoder = model._ready()
     batches = {}
     for name, theirs in (("rgbn", "hr"), ("sentinel-2-l2a", "s2"), ("sentinel-1", "s1")):
         images = made.fine()[:, None] if theirs == "hr" else made.series(theirs)
-        bands = model.bands[name]
+        bands = model.by_sensor[name]
         mean, spread = (torch.from_numpy(v)[:, None, None] for v in typical_scale(bands))
         days = torch.full(images.shape[:2], torch.nan, dtype=torch.float64)
         if theirs == "s2":

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -83,6 +84,21 @@ def random_view(
             changed, values=changed.values.flip(flipped), known=known.flip(flipped)
         ) if flipped else changed  # fmt: skip
     return View(found, flipped)
+
+
+def without_some(
+    batches: Mapping[str, Batch], generator: np.random.Generator, hide: float
+) -> dict[str, Batch]:
+    """Batches by sensor of which this share of places and sensors is hidden, one being left."""
+    names = list(batches)
+    places = np.arange(len(batches[names[0]]))
+    keep = generator.random((len(places), len(names))) >= hide
+    keep[places, generator.integers(len(names), size=len(places))] = True
+    gone = torch.from_numpy(~keep)
+    return {
+        name: batch.hide(gone[:, i, None, None, None, None])
+        for i, (name, batch) in enumerate(batches.items())
+    }
 
 
 class Projection(nn.Module):

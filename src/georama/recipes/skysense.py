@@ -66,7 +66,8 @@ CARD = Card(
 )
 SIZES = ("patch_px", "width", "depth", "heads", "side", "with_known", "joined", "finer",
          "fused_width", "fused_depth", "fused_heads", "regions", "prototypes", "code", "codes",
-         "code_width", "dated", "swin", "compat", "seed")  # fmt: skip
+         "code_width", "dated", "swin", "head", "head_width", "frozen",
+         "compat", "seed", "sensors")  # fmt: skip
 AUTHORS = {"hr": "rgbn", "s2": "sentinel-2-l2a", "s1": "sentinel-1"}
 S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 AUTHORS_BANDS = {
@@ -100,10 +101,15 @@ class SkySense:
         dated: Sensors whose tokens carry the day of the year; None for all.
         swin: Settings of `encoders.swin.SwinV2` for sensors that it reads, by sensor.
         compat: Keep the authors' way where theirs is a defect.
+        head: Of the network for a task, as `heads.dense.with_head` has it; None for its first.
+        head_width: Inside of the head.
+        frozen: Train the head alone.
         seed: Of initial values, batches and views.
-        bands: That it was trained on, by sensor.
+        bands: That it was trained on, sensor by sensor.
+        sensors: How many of them are of each sensor, in their order.
+        task: That it was fitted to.
         card: What a reader must know of it.
-        tensors: Of the encoder.
+        tensors: Of the encoder and, after `fit`, of the head.
     """
 
     patch_px: int = 4
@@ -125,8 +131,13 @@ class SkySense:
     dated: tuple[str, ...] | None = None
     swin: dict[str, dict[str, Any]] = field(default_factory=dict)
     compat: bool = False
+    head: str | None = None
+    head_width: int = 64
+    frozen: bool = False
     seed: int = 0
-    bands: dict[str, tuple[Band, ...]] = field(default_factory=dict)
+    bands: tuple[Band, ...] = ()
+    sensors: dict[str, int] = field(default_factory=dict)
+    task: Task | None = None
     card: Card = CARD
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
 
@@ -135,8 +146,19 @@ class SkySense:
         """The name on the card."""
         return self.card.name
 
+    @property
+    def by_sensor(self) -> dict[str, tuple[Band, ...]]:
+        """The bands that it was trained on, by sensor."""
+        found, start = {}, 0
+        for name, count in self.sensors.items():
+            found[name], start = self.bands[start : start + count], start + count
+        return found
+
     def network(
-        self, bands: Sequence[Band] | Mapping[str, Sequence[Band]], task: Task, **head: Any
+        self,
+        bands: Sequence[Band] | Mapping[str, Sequence[Band]],
+        task: Task,
+        scales: Mapping[str, Any] | None = None,
     ) -> Any:
         """Encoder and head; a call on a batch, or on one by sensor, gives what the task asks for.
 
@@ -145,30 +167,96 @@ class SkySense:
         Args:
             bands: Of the batches, or by sensor.
             task: What is asked for.
-            head: Settings of `heads.dense.with_head`.
+            scales: Mean and spread of every band by sensor, where nothing has been trained.
+
+        Raises:
+            UsageError: It was trained on other bands of one of the sensors.
         """
         import torch
 
         from georama.heads.dense import with_head
 
-        wanted = _by_sensor(bands)
+        wanted, known = _by_sensor(bands), self.by_sensor
         for name, own in wanted.items():
-            if self.tensors and self.bands.get(name, own) != own:
-                reads, got = (
-                    listing([b.name for b in p], most=20) for p in (self.bands[name], own)
-                )
+            if self.tensors and known.get(name, own) != own:
+                reads, got = (listing([b.name for b in p], most=20) for p in (known[name], own))
                 raise UsageError(
                     f"this SkySense reads {reads} of {name}, got {got}",
                     remedy="select its bands; what is not there is unknown",
                 )
-        model = replace(self, bands={**self.bands, **wanted})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            encoder = model._encoder()
-            own = encoder.state_dict()
-            state = {k: torch.from_numpy(v) for k, v in self.tensors.items() if k in own}
-            encoder.load_state_dict(state, strict=False)
-            return with_head(encoder, task, **head)
+            encoder = self._with({**known, **wanted})._encoder(scales)
+            head: Any = self.head
+            network = with_head(encoder, task, head, width=self.head_width, frozen=self.frozen)
+        own = network.state_dict()
+        for key, value in self.tensors.items():
+            if key in own and own[key].shape == value.shape:
+                own[key] = torch.from_numpy(value)
+        network.load_state_dict(own)
+        return network
+
+    def fit(
+        self,
+        chips: Chips | Mapping[str, Chips],
+        truth: NDArray[Any],
+        task: Task,
+        *,
+        steps: int = 500,
+        batch: int = 8,
+        rate: float = 1e-3,
+        decay: float = 0.01,
+        hide: float = 0.2,
+        report: Callable[[str], None] | None = None,
+    ) -> SkySense:
+        """Fit encoder and head to chips and their truth (n) or (n, h, w) of the finest sensor.
+
+        Args:
+            chips: All sensors of the same places on one grid, or chips by sensor.
+            truth: In the manner of `Task.loss`.
+            task: What is asked for.
+            steps: Optimiser steps.
+            batch: Places a step.
+            rate: Peak learning rate.
+            decay: Weight decay of the matrices.
+            hide: Share of places and sensors that a step hides, so that the head knows subsets.
+            report: Called with a line of losses now and then.
+        """
+        from georama.chips import measured_scale
+        from georama.heads.fitting import fit_task
+        from georama.objectives.granularity import without_some
+
+        shown = _chips_by_sensor(chips)
+        bands = {name: part.bands for name, part in shown.items()}
+        scales = {name: measured_scale(part) for name, part in shown.items()}
+        network = self.network(bands, task, scales)
+
+        def hidden(batches: Any, step: int) -> Any:
+            return without_some(batches, np.random.default_rng([self.seed, 2, step]), hide)
+
+        history = fit_task(
+            network, task, shown, truth, steps=steps, batch=batch, rate=rate, decay=decay,
+            seed=self.seed, title="Fitting SkySense", prepare=hidden, report=report,
+        )  # fmt: skip
+        training = {
+            "chips": len(truth), "sensors": list(shown), "steps": steps, "batch": batch,
+            "seed": self.seed, "pretrained": bool(self.tensors), "frozen": self.frozen,
+            "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},
+        }  # fmt: skip
+        return replace(
+            self._with({**self.by_sensor, **bands}),
+            task=task,
+            tensors={key: value.numpy() for key, value in network.state_dict().items()},
+            card=replace(self.card, data=self.card.data or "chips of the user", training=training),
+        )
+
+    def predict(self, chips: Chips | Mapping[str, Chips]) -> NDArray[np.float32]:
+        """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
+        from georama.heads.fitting import tell
+
+        if self.task is None:
+            raise UsageError("this SkySense is not fitted to a task", remedy="call fit first")
+        return self.task.decode(tell(self._ready(), self._shown(chips)))
 
     def pretrain(
         self,
@@ -203,7 +291,7 @@ class SkySense:
 
         shown = _chips_by_sensor(chips)
         n = places_of(shown)
-        model = replace(self, bands={name: part.bands for name, part in shown.items()}, tensors={})
+        model = self._with({name: part.bands for name, part in shown.items()})
         scales = {name: measured_scale(part) for name, part in shown.items()}
         warmup = {"warmup": min(100, steps // 10), "report": report}
 
@@ -244,7 +332,7 @@ class SkySense:
         return replace(
             model,
             codes=self.codes if told else 0,
-            tensors={key: value.numpy() for key, value in encoder.state_dict().items()},
+            tensors={f"encoder.{k}": value.numpy() for k, value in encoder.state_dict().items()},
             card=replace(self.card, data=self.card.data or "chips of the user", training=training),
         )
 
@@ -252,23 +340,18 @@ class SkySense:
         """The mean of the fused map over what is known, (n, width); any subset of the sensors."""
         from georama.heads.fitting import tell
 
-        encoder = self._ready()
-        shown = {k: v for k, v in _chips_by_sensor(chips).items() if k in self.bands}
-        if not shown:
-            raise DataError(f"this SkySense reads {list(self.bands)}, the chips have none of them")
-        parts = {name: part.select(self.bands[name]) for name, part in shown.items()}
-        return tell(encoder.pooled, parts).numpy()
+        network = self._ready()
+        encoder = network if self.task is None else network.encoder
+        return tell(encoder.pooled, self._shown(chips)).numpy()
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
         from georama.heads.fitting import purpose_text
 
         self._ready()
-        every = [band for own in self.bands.values() for band in own]
         told = {
             "settings": json.dumps({key: getattr(self, key) for key in SIZES}),
-            "purpose": purpose_text(every, None),
-            "sensors": json.dumps({name: len(own) for name, own in self.bands.items()}),
+            "purpose": purpose_text(self.bands, self.task),
         }
         return save_model(folder, self.tensors, self.card, told)
 
@@ -278,35 +361,33 @@ class SkySense:
         from georama.heads.fitting import read_purpose
 
         stored = load_model(folder, "SkySense")
-        if "fusion.cls_token" not in stored.tensors:
+        if "encoder.fusion.cls_token" not in stored.tensors:
             raise DataError(f"{folder} holds weights of another model, not of SkySense")
         settings = json.loads(stored.metadata["settings"])
         settings["regions"] = tuple(settings["regions"])
         settings["dated"] = settings["dated"] and tuple(settings["dated"])
-        every, bands = list(read_purpose(stored.metadata["purpose"])[0]), {}
-        for name, count in json.loads(stored.metadata["sensors"]).items():
-            bands[name], every = tuple(every[:count]), every[count:]
-        return cls(**settings, bands=bands, card=stored.card, tensors=stored.tensors)
+        bands, task = read_purpose(stored.metadata["purpose"])
+        return cls(**settings, bands=bands, task=task, card=stored.card, tensors=stored.tensors)
 
     @classmethod
     def from_authors(
-        cls, state_dict: Mapping[str, torch.Tensor], *, head_width: int = 64, **settings: Any
+        cls, state_dict: Mapping[str, torch.Tensor], *, attention_width: int = 64, **settings: Any
     ) -> SkySense:
         """With the tensors of a published checkpoint; what it tells of annotations is left out.
 
         Args:
             state_dict: Of SkySense or SkySense++.
-            head_width: Of a head of the attention, which tensors do not tell; theirs is 64.
+            attention_width: Of a head of the attention, which no tensor tells; theirs is 64.
             settings: Of this class, where the tensors leave a choice.
         """
         from georama.fusion.spatiotemporal import of_authors
 
-        sizes, state = of_authors(dict(state_dict), AUTHORS, head_width)
+        sizes, state = of_authors(dict(state_dict), AUTHORS, attention_width)
         bands = {
             name: tuple(sensor(name).band(b) for b in AUTHORS_BANDS[name])
             for name in sizes.pop("of")
         }
-        model = cls(**{**sizes, "dated": (AUTHORS["s2"],), **settings}, bands=bands)
+        model = cls(**{**sizes, "dated": (AUTHORS["s2"],), **settings})._with(bands)
         own = model._encoder().state_dict()
         lacking = [
             key for key in own if key not in state and not key.endswith((".mean", ".spread"))
@@ -315,7 +396,8 @@ class SkySense:
             raise DataError(
                 f"the checkpoint of SkySense lacks {lacking[0]} and {len(lacking) - 1} others"
             )
-        tensors = {k: v.float().numpy() for k, v in {**own, **state}.items() if k in own}
+        every = {**own, **state}
+        tensors = {f"encoder.{k}": v.float().numpy() for k, v in every.items() if k in own}
         return replace(model, tensors=tensors, card=replace(CARD, data="21.5 million series of "
                        "high-resolution images, Sentinel-2 and Sentinel-1"))  # fmt: skip
 
@@ -326,9 +408,9 @@ class SkySense:
         from georama.fusion.spatiotemporal import FusionEncoder, SpatialEncoder, SpatioTemporal
 
         swins = {
-            name: SwinV2(bands=(1 + self.with_known) * len(self.bands[name]), **settings)
+            name: SwinV2(bands=(1 + self.with_known) * self.sensors[name], **settings)
             for name, settings in self.swin.items()
-            if name in self.bands
+            if name in self.sensors
         }
         spatial = {
             name: SpatialEncoder(
@@ -336,7 +418,7 @@ class SkySense:
                 depth=self.depth, heads=self.heads, side=self.side, with_known=self.with_known,
                 swin=swins.get(name), scale=(scales or {}).get(name),
             )
-            for name, own in self.bands.items()
+            for name, own in self.by_sensor.items()
         }  # fmt: skip
         fusion = FusionEncoder(
             self.joined, self.fused_width, depth=self.fused_depth, heads=self.fused_heads
@@ -376,15 +458,39 @@ class SkySense:
             title="Training SkySense's completion", warmup=min(100, steps // 10),
         )  # fmt: skip
 
+    def _with(self, bands: Mapping[str, tuple[Band, ...]]) -> SkySense:
+        """The settings with these bands, and nothing that was trained."""
+        return replace(
+            self,
+            bands=tuple(band for own in bands.values() for band in own),
+            sensors={name: len(own) for name, own in bands.items()},
+            tensors={},
+            task=None,
+        )
+
+    def _shown(self, chips: Chips | Mapping[str, Chips]) -> dict[str, Chips]:
+        """Chips of the sensors that it knows, in the bands that it was trained on."""
+        own = self.by_sensor
+        shown = {k: v for k, v in _chips_by_sensor(chips).items() if k in own}
+        if not shown:
+            raise DataError(f"this SkySense reads {listing(own)}, the chips have none of them")
+        return {name: part.select(own[name]) for name, part in shown.items()}
+
     def _ready(self) -> Any:
+        """The network where it was fitted to a task, the encoder where it was not."""
         import torch
 
         if not self.tensors:
             raise UsageError("this SkySense is not trained", remedy="call pretrain or load first")
         if getattr(self, "_run", None) is None:
-            encoder = self._encoder().eval()
-            encoder.load_state_dict({k: torch.from_numpy(v) for k, v in self.tensors.items()})
-            self._run = encoder.requires_grad_(False)
+            if self.task is not None:
+                network = self.network(self.by_sensor, self.task)
+            else:
+                network = self._encoder()
+                network.load_state_dict(
+                    {k[8:]: torch.from_numpy(v) for k, v in self.tensors.items()}
+                )
+            self._run = network.eval().requires_grad_(False)
         return self._run
 
 
