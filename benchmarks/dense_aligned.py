@@ -71,7 +71,7 @@ def scores(told: np.ndarray, truth: np.ndarray) -> str:
 def manet(
     train: Chips, cover: np.ndarray, test: Chips, truth: np.ndarray, seed: int, steps: int
 ) -> None:
-    small = MANet(patch_px=4, side=8, width=64, depth=4, heads=4, window=4, neck=64,
+    small = MANet(patch_px=8, side=4, width=96, depth=4, heads=4, window=2, neck=64,
                   decoder_width=32, seed=seed)  # fmt: skip
     own = small.pretrain(train.select(S2), steps=steps, batch=16)
     both = (*S2, *DEM)
@@ -112,14 +112,14 @@ class Zeros(nn.Module):
 def completion(
     train: Chips, cover: np.ndarray, test: Chips, truth: np.ndarray, seed: int, steps: int
 ) -> None:
-    model = SkySense(prototypes=0, seed=seed)
+    model = SkySense(width=32, depth=2, joined=32, fused_width=32, fused_depth=1, prototypes=0,
+                     code=16, code_width=16, head="upernet", head_width=32, frozen=True,
+                     seed=seed)  # fmt: skip
     model = model.pretrain(train, steps=steps, completion_steps=2 * steps, batch=8)
     print("  losses:", {k: round(v, 3) for k, v in model.card.training["losses"].items()})
     names = tuple(model.sensors)
     for hide in (False, True):
-        network = replace(model, head="upernet", head_width=32, frozen=True).network(
-            train.bands, TASK
-        )
+        network = model.network(train.bands, TASK)
         learned, network.encoder.completion = network.encoder.completion, None
         chips, covers = train, cover
         if hide:

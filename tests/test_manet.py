@@ -13,7 +13,7 @@ from georama.chips import Chips
 from georama.encoders.patches import ViT
 from georama.encoders.sam import SamViT, relative, sam_sizes
 from georama.errors import DataError, UsageError
-from georama.fusion.two_streams import PictureAndRelief, SEFusion
+from georama.fusion.two_streams import PictureAndRelief, SEFusion, TwoStreams
 from georama.heads.tasks import Task
 from georama.heads.unetformer import UNetFormerDecoder
 from georama.recipes.manet import MANet
@@ -170,3 +170,12 @@ def test_no_stream_of_light_is_no_error() -> None:
     chips, _ = simulated(1)
     maps = network(chips.select(HEIGHT).batch())
     assert [tuple(m.shape[-2:]) for m in maps] == [(16, 16), (8, 8), (4, 4), (2, 2)]
+
+
+def test_of_the_large_sam_less_than_a_sixth_is_trained() -> None:
+    with torch.device("meta"):
+        vit = SamViT(width=1024, depth=24, heads=16, over_all=(5, 11, 17, 23)).requires_grad_(False)
+        parts = torch.nn.ModuleList([TwoStreams(vit, 1024, 256), UNetFormerDecoder((256,) * 4, 6)])
+    counts = [(p.numel(), p.requires_grad) for p in parts.parameters()]
+    share = sum(n for n, free in counts if free) / sum(n for n, _ in counts)
+    assert round(share, 3) == 0.146

@@ -284,3 +284,20 @@ def test_a_sensor_may_have_the_other_transformer(tmp_path) -> None:
     assert "encoder.spatial.air.swin.norms.1.weight" in model.tensors
     again = SkySense.load(model.save(tmp_path / "model"))
     np.testing.assert_array_equal(again(simulated(4)), model(simulated(4)))
+
+
+def test_prototypes_say_more_of_unseen_places_of_their_own_region() -> None:
+    torch.manual_seed(0)
+    context = GeoContext(8, regions=(2, 2), prototypes=4, momentum=0.8)
+    here, there = torch.tensor([[10.0, 10.0]]), torch.tensor([[-10.0, -10.0]])
+    kinds = 3 * torch.randn(2, 3, 8)
+
+    def seen(region: int) -> torch.Tensor:
+        return kinds[region, torch.randint(3, (1, 40))] + 0.3 * torch.randn(1, 40, 8)
+
+    for _ in range(20):
+        context.learn(seen(0), here)
+        context.learn(seen(1), there)
+    held = seen(0)
+    own, other = (float((context(held, at) - held).square().mean()) for at in (here, there))
+    assert own < 0.5 * float(held.square().mean()) < other
