@@ -12,7 +12,7 @@ from georama.bands import sensor
 from georama.chips import Chips
 from georama.encoders.swin import SwinBlock, SwinV2
 from georama.errors import DataError, UsageError
-from georama.fusion.completion import CodedMap, ModalityCompletion, completion_losses
+from georama.fusion.completion import CodedMap, ModalityCompletion, completion_losses, retold_loss
 from georama.fusion.masking import all_subsets
 from georama.fusion.prototypes import GeoContext, clustered, sinkhorn
 from georama.fusion.spatiotemporal import by_sensor, day_of_year
@@ -85,7 +85,7 @@ def test_it_survives_its_folder_and_tells_its_training(trained: SkySense, tmp_pa
     np.testing.assert_array_equal(again(simulated()), trained(simulated()))
     assert again.by_sensor == trained.by_sensor
     losses = trained.card.training["losses"]
-    assert {"pixels", "objects", "images", "aligned", "rebuilt", "agreed"} <= set(losses)
+    assert {"pixels", "objects", "images", "aligned", "rebuilt", "agreed", "retold"} <= set(losses)
     assert all(np.isfinite(value) for value in losses.values())
 
 
@@ -247,6 +247,9 @@ def test_completion_keeps_what_is_there_and_sums_only_for_compatibility() -> Non
         ours.coded[name].load_state_dict(ours.coded["a"].state_dict())
     same = ours(twice, torch.tensor([[True, True, False]]).expand(2, -1))
     torch.testing.assert_close(same.maps["c"], same.told["a"])
+    assert float(retold_loss(done, maps, seen).detach()) == 0
+    wrong = (done.told["c"][0] - maps["c"][0]).square().mean()
+    torch.testing.assert_close(retold_loss(done, maps, seen | True), wrong)
     losses = completion_losses(same, twice)
     assert float(losses["agreed"].detach()) == 0
     assert float(losses["rebuilt"].detach()) > 0

@@ -162,3 +162,23 @@ def completion_losses(done: Completed, maps: Mapping[str, Tensor]) -> dict[str, 
             pairs += 1
     agreed = torch.stack(apart).sum() / (2 * pairs) if pairs else errors[0] * 0
     return {"rebuilt": torch.stack(errors).mean(), "agreed": agreed}
+
+
+def retold_loss(done: Completed, maps: Mapping[str, Tensor], known: Tensor) -> Tensor:
+    """Squared error of what is told of a sensor that was hidden from the completion.
+
+    Args:
+        done: Of the sensors that were left.
+        maps: Of all sensors.
+        known: Which place has which sensor, hidden ones included, (b, m).
+
+    Returns:
+        A mean over the sensors of which any was hidden; 0 where none was.
+    """
+    hidden = known & ~done.seen
+    errors = [
+        (done.told[name] - maps[name]).square().mean((1, 2, 3))[hidden[:, i]].mean()
+        for i, name in enumerate(maps)
+        if bool(hidden[:, i].any())
+    ]
+    return torch.stack(errors).mean() if errors else next(iter(done.told.values())).sum() * 0

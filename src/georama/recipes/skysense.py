@@ -9,10 +9,11 @@ usual there (`fusion.prototypes`); a code book of each sensor tells a missing on
 
 Departures: sensors have the one vision transformer of this library unless `swin` names them, as
 from_authors does for images of high resolution; annotations that SkySense++ reads beside images are
-left out; views differ in flips, brightness, dates and sensors, so that
-cells belong to each other without a search; objects are clusters of the teacher's cells, the same
-in both views; completion is trained after the encoder and not with it; all dates carry a code of
-the day of the year. `compat=True` sums the codes of the sensors that are there, as SkySense++ does.
+left out; views differ in flips, brightness, dates and sensors, so that cells belong to each other
+without a search; objects are clusters of the teacher's cells, the same in both views; completion is
+trained after the encoder and not with it, and on telling sensors that were hidden from it, since
+likeness of codes alone carries little; all dates carry a code of the day of the year. `compat=True`
+sums the codes of the sensors that are there, as SkySense++ does, and hides none of them in training.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ CARD = Card(
     left_out="No weights come with it; theirs may be used for research alone. Sizes are for a "
     "processor, and every sensor has the one transformer unless swin names it. The annotations "
     "that SkySense++ reads beside images are not here. Objects are the teacher's, the same in "
-    "both views. Completion takes the mean of the codes that are there (compat=True: their sum, "
-    "as the authors' code), and is trained after the encoder.",
+    "both views. Completion takes the mean of the codes that are there and is also trained on "
+    "telling hidden sensors (compat=True: their sum, and not so, as the authors' code), after the "
+    "encoder.",
     licence="weights of the authors: non-commercial research",
     known_limits=(
         "Chips of all sensors must cover the same ground.",
@@ -445,13 +447,21 @@ class SkySense:
     ) -> list[dict[str, float]]:
         import torch
 
-        from georama.fusion.completion import completion_losses
+        from georama.fusion.completion import completion_losses, retold_loss
         from georama.learning import adamw, train
 
         def loss_at(step: int) -> dict[str, torch.Tensor]:
+            batches, chance = draw(step, 1)
             with torch.no_grad():
-                parts = encoder.parts(draw(step, 1)[0])
-            return completion_losses(completion(parts.maps, parts.seen), parts.maps)
+                parts = encoder.parts(batches)
+            losses = completion_losses(completion(parts.maps, parts.seen), parts.maps)
+            if self.compat:
+                return losses
+            # One sensor of each place is left to tell the others from.
+            likely = torch.rand(parts.seen.shape, generator=chance).masked_fill(~parts.seen, -1.0)
+            left = torch.zeros_like(parts.seen).scatter(1, likely.argmax(1, keepdim=True), True)
+            told = completion(parts.maps, left & parts.seen)
+            return {**losses, "retold": retold_loss(told, parts.maps, parts.seen)}
 
         return train(
             completion, adamw(completion, rate, 0.0), loss_at, steps=steps, report=report,
