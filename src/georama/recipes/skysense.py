@@ -13,7 +13,7 @@ left out; views differ in flips, brightness, dates and sensors, so that cells be
 without a search; objects are clusters of the teacher's cells, the same in both views; completion is
 trained after the encoder and not with it, and on telling sensors that were hidden from it, since
 likeness of codes alone carries little; all dates carry a code of the day of the year. `compat=True`
-sums the codes of the sensors that are there, as SkySense++ does, and hides none of them in training.
+sums the codes of the sensors that are there, as SkySense++ does, and hides none in training.
 """
 
 from __future__ import annotations
