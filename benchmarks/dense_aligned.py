@@ -113,8 +113,8 @@ def completion(
     train: Chips, cover: np.ndarray, test: Chips, truth: np.ndarray, seed: int, steps: int
 ) -> None:
     model = SkySense(width=32, depth=2, joined=32, fused_width=32, fused_depth=1, prototypes=0,
-                     code=16, code_width=16, head="upernet", head_width=32, frozen=True,
-                     seed=seed)  # fmt: skip
+                     complete=True, code=16, code_width=16, head="upernet", head_width=32,
+                     frozen=True, seed=seed)  # fmt: skip
     model = model.pretrain(train, steps=steps, completion_steps=2 * steps, batch=8)
     print("  losses:", {k: round(v, 3) for k, v in model.card.training["losses"].items()})
     names = tuple(model.sensors)

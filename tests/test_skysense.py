@@ -25,8 +25,8 @@ S1 = tuple(sensor("s1").band(n) for n in ("VV", "VH"))
 AIR = sensor("rgb").bands[:3]
 COVER = Task(kind="segmentation", target="cover", classes=("a", "b", "c"))
 SMALL = SkySense(patch_px=4, width=16, depth=1, heads=2, side=4, joined=16, fused_width=16,
-                 fused_depth=1, fused_heads=2, regions=(4, 8), prototypes=4, code=8, codes=8,
-                 code_width=8, head_width=16)  # fmt: skip
+                 fused_depth=1, fused_heads=2, regions=(4, 8), prototypes=4, complete=True,
+                 code=8, codes=8, code_width=8, head_width=16)  # fmt: skip
 
 
 def simulated(n: int = 6) -> dict[str, Chips]:
@@ -53,7 +53,7 @@ def trained() -> SkySense:
 
 def uncompleted(model: SkySense) -> SkySense:
     own = {k: v for k, v in model.tensors.items() if "completion." not in k}
-    return replace(model, codes=0, tensors=own)
+    return replace(model, complete=False, tensors=own)
 
 
 @pytest.mark.parametrize("names", all_subsets(("air", "s2", "s1")))

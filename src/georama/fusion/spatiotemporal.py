@@ -345,9 +345,10 @@ def of_authors(
     sizes |= {"depth": _count(found, f"{first}vit.blocks."), "finer": round((out / joined) ** 0.5)}
     sizes |= {"side": round(found[f"{first}vit.pos_embed"].shape[1] ** 0.5)}
     sizes |= {"fused_width": fused, "fused_heads": fused // head_width}
-    sizes |= {"fused_depth": _count(found, "fusion.blocks."), "codes": 0}
+    sizes |= {"fused_depth": _count(found, "fusion.blocks.")}
     if f"completion.coded.{plain[0]}.codebook.weight" in found:
         book = f"completion.coded.{plain[0]}."
+        sizes["complete"] = True
         sizes["codes"], sizes["code"] = found[f"{book}codebook.weight"].shape
         sizes["code_width"] = len(found[f"{book}conv1.weight"])
     for name in set(of) - set(plain):

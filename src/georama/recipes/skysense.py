@@ -67,9 +67,9 @@ CARD = Card(
     ),
 )
 SIZES = ("patch_px", "width", "depth", "heads", "side", "with_known", "joined", "finer",
-         "fused_width", "fused_depth", "fused_heads", "regions", "prototypes", "code", "codes",
-         "code_width", "dated", "swin", "head", "head_width", "frozen",
-         "compat", "seed", "sensors")  # fmt: skip
+         "fused_width", "fused_depth", "fused_heads", "regions", "prototypes", "complete", "code",
+         "codes", "code_width", "dated", "swin", "head", "head_width", "frozen", "compat", "seed",
+         "sensors")  # fmt: skip
 AUTHORS = {"hr": "rgbn", "s2": "sentinel-2-l2a", "s1": "sentinel-1"}
 S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 AUTHORS_BANDS = {
@@ -98,7 +98,9 @@ class SkySense:
         regions: Bands of latitude and cells of longitude in each, equal in area.
         prototypes: Of each region; 0 leaves them out.
         code: Numbers of a code of the completion.
-        codes: In the book of each sensor; 0 leaves completion out.
+        complete: Whether a sensor that a place lacks is told from its others; it has no part
+            otherwise, which is the better choice as far as was measured.
+        codes: In the book of each sensor.
         code_width: Channels inside of the completion.
         dated: Sensors whose tokens carry the day of the year; None for all.
         swin: Settings of `encoders.swin.SwinV2` for sensors that it reads, by sensor.
@@ -127,6 +129,7 @@ class SkySense:
     fused_heads: int = 4
     regions: tuple[int, int] = (16, 32)
     prototypes: int = 16
+    complete: bool = False
     code: int = 32
     codes: int = 64
     code_width: int = 32
@@ -277,7 +280,7 @@ class SkySense:
         Args:
             chips: All sensors of the same places on one grid, or chips by sensor.
             steps: Of the encoder.
-            completion_steps: Of the completion, where there are two sensors or more.
+            completion_steps: Of the completion, where it is wanted and sensors are two or more.
             batch: Places a step.
             rate: Peak learning rate of both.
             decay: Weight decay of the matrices.
@@ -333,7 +336,7 @@ class SkySense:
         }  # fmt: skip
         return replace(
             model,
-            codes=self.codes if told else 0,
+            complete=bool(told),
             tensors={f"encoder.{k}": value.numpy() for k, value in encoder.state_dict().items()},
             card=replace(self.card, data=self.card.data or "chips of the user", training=training),
         )
@@ -429,7 +432,7 @@ class SkySense:
         if self.prototypes:
             context = GeoContext(self.fused_width, regions=self.regions, prototypes=self.prototypes)
         encoder = SpatioTemporal(spatial, fusion, self.joined, context=context, dated=self.dated)
-        if self.codes and len(spatial) > 1:
+        if self.complete and len(spatial) > 1:
             encoder.completion = ModalityCompletion(
                 list(spatial), self.joined, width=self.code_width, code=self.code,
                 codes=self.codes, compat=self.compat,
@@ -457,10 +460,11 @@ class SkySense:
             losses = completion_losses(completion(parts.maps, parts.seen), parts.maps)
             if self.compat:
                 return losses
-            # One sensor of each place is left to tell the others from.
-            likely = torch.rand(parts.seen.shape, generator=chance).masked_fill(~parts.seen, -1.0)
-            left = torch.zeros_like(parts.seen).scatter(1, likely.argmax(1, keepdim=True), True)
-            told = completion(parts.maps, left & parts.seen)
+            # Of each place one sensor or more is left to tell the others from.
+            order = torch.rand(parts.seen.shape, generator=chance).masked_fill(~parts.seen, -1.0)
+            rank = order.argsort(1, descending=True).argsort(1)
+            count = torch.rand(len(rank), 1, generator=chance) * (parts.seen.shape[1] - 1)
+            told = completion(parts.maps, parts.seen & (rank <= count.long()))
             return {**losses, "retold": retold_loss(told, parts.maps, parts.seen)}
 
         return train(
