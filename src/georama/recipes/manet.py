@@ -47,8 +47,8 @@ CARD = Card(
     gives="classes or amounts of every pixel, or of whole chips",
     kept="the image encoder of Segment Anything with its keys, four adapters a block and the "
     "learned share of each stream, pyramid of four strides, squeeze-and-excitation fusion, the "
-    "decoder of UNetFormer; the network equals the authors' within 1e-5, and with their large "
-    "transformer 14.6 % of its parameters are trained",
+    "decoder of UNetFormer; with compat=True the network equals the authors' within 1e-5; with "
+    "their large transformer 14.6 % of its parameters are trained",
     left_out="No checkpoint comes with it: give one to from_sam, or pretrain on own chips. "
     "AdamW with a cosine instead of SGD with steps. Relative positions are loaded, both pyramids "
     "have one norm (compat=True has the authors' way). Height counts from the mean of its chip. "

@@ -52,8 +52,8 @@ CARD = Card(
     kept="spatial encoders by sensor that meet on one grid, tokens of sensor and date with a code "
     "of the day, a class token that reads them, agreement of pixels, objects and images with a "
     "slow teacher, sensors contrasted, prototypes of regions by optimal transport, completion by "
-    "code books; fusion, the encoders, their up-heads and completion equal the authors' code "
-    "within 1e-5 and load its keys",
+    "code books; fusion, the Sentinel encoders, their up-heads and completion equal the authors' "
+    "code within 1e-5, the Swin V2 a port of it to plain torch, and their keys load",
     left_out="No weights come with it; theirs may be used for research alone. Sizes are for a "
     "processor, and every sensor has the one transformer unless swin names it. The annotations "
     "that SkySense++ reads beside images are not here. Objects are the teacher's, the same in "
@@ -63,10 +63,13 @@ CARD = Card(
     licence="weights of the authors: non-commercial research",
     known_limits=(
         "Chips of all sensors must cover the same ground.",
-        "Completion tells what is usual beside what was seen; it measures nothing. On four aligned "
-        "tiles it beat zeros where Sentinel-2 was missing (accuracy 0.73 to 0.55 and 0.71 to 0.65 "
-        "of two seeds), not where Sentinel-1 was, and leaving the sensor out did as well: "
-        "benchmarks/dense_aligned.py.",
+        "Completion tells what is usual beside what was seen; it measures nothing.",
+        (
+            "On four aligned tiles, under a head fitted on all sensors, completion beat zeros where "
+            "Sentinel-2 was missing (accuracy 0.73 to 0.55 and 0.71 to 0.65 of two seeds), not where "
+            "Sentinel-1 was; leaving the sensor out did as well or better "
+            "(benchmarks/dense_aligned.py)."
+        ),
     ),
 )
 SIZES = ("patch_px", "width", "depth", "heads", "side", "with_known", "joined", "finer",
