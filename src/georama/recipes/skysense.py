@@ -65,9 +65,9 @@ CARD = Card(
         "Chips of all sensors must cover the same ground.",
         "Completion tells what is usual beside what was seen; it measures nothing.",
         (
-            "On four aligned tiles, under a head fitted on all sensors, completion beat zeros where "
-            "Sentinel-2 was missing (accuracy 0.73 to 0.55 and 0.71 to 0.65 of two seeds), not where "
-            "Sentinel-1 was; leaving the sensor out did as well or better "
+            "On four aligned tiles, under a head fitted on all sensors, completion beat zeros "
+            "where Sentinel-2 was missing (accuracy 0.73 to 0.55 and 0.71 to 0.65 of two seeds), "
+            "not where Sentinel-1 was; leaving the sensor out did as well or better "
             "(benchmarks/dense_aligned.py)."
         ),
     ),
