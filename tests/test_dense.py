@@ -9,10 +9,11 @@ from torch import nn
 
 from georama.bands import SENSORS
 from georama.chips import Batch, Chips
-from georama.encoders.convolutions import ChannelNorm
-from georama.encoders.unet import UNetEncoder, mean_over_known
+from georama.encoders.convolutions import ChannelNorm, mean_over_known
+from georama.encoders.pyramid import Pyramid
+from georama.encoders.unet import UNetEncoder
 from georama.errors import DataError, UsageError
-from georama.heads.dense import Pyramid, UPerNet, padded, with_head
+from georama.heads.dense import UPerNet, with_head
 from georama.heads.tasks import UNKNOWN, Task
 from georama.learning import adamw
 from georama.recipes.unet import UNet
@@ -99,12 +100,12 @@ def test_a_frozen_encoder_stays_as_it_is_in_training() -> None:
 
 
 def test_what_is_padded_is_unknown() -> None:
-    batch = padded(some().batch(), 8)
+    batch = some().batch().padded(8)
     assert batch.values.shape[-2:] == (24, 24)
     assert not batch.known[..., 17:, :].any()
     assert not batch.known[..., 22:].any()
     whole = some(2, 16, 8).batch()
-    assert padded(whole, 8) is whole
+    assert whole.padded(8) is whole
 
 
 def test_unknown_pixels_do_not_reach_the_network() -> None:

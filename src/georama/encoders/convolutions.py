@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Norm = Literal["group", "batch"]
+Norm = Literal["group", "batch", "channel"]
 
 
 def norm_of(width: int, norm: Norm) -> nn.Module:
@@ -22,6 +22,8 @@ def norm_of(width: int, norm: Norm) -> nn.Module:
     """
     if norm == "batch":
         return nn.BatchNorm2d(width)
+    if norm == "channel":
+        return ChannelNorm(width)
     return nn.GroupNorm(math.gcd(width, max(1, width // 16)), width)
 
 
@@ -60,3 +62,9 @@ def resized(x: Tensor, like: Tensor | Sequence[int]) -> Tensor:
     if list(x.shape[-2:]) == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def mean_over_known(x: Tensor, known: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """Mean of x over what is known along dimensions; 0 where nothing is. The two broadcast."""
+    weight = known.to(x.dtype).expand_as(x)
+    return (x * weight).sum(dim) / weight.sum(dim).clamp(min=1e-6)

@@ -1,6 +1,6 @@
 """Heads from the maps of an encoder to every pixel, and encoder and head put together for a task.
 
-`Pyramid` makes four strides of the maps of a plain transformer, `UPerNet` (Xiao et al. 2018, arXiv
+A pyramid makes four strides of the maps of a plain transformer, `UPerNet` (Xiao et al. 2018, arXiv
 1807.10221) pools and merges them, in the settings of the PANGAEA protocol (Marsocci et al. 2024,
 arXiv 2412.04204); `LinearDense` shows what is in the maps already; `UNetDecoder` is the expanding
 side of a U-Net (Ronneberger et al. 2015, arXiv 1505.04597).
@@ -8,15 +8,14 @@ side of a U-Net (Ronneberger et al. 2015, arXiv 1505.04597).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from georama.encoders.convolutions import ChannelNorm, ConvNorm, Norm, norm_of, resized
+from georama.encoders.convolutions import ChannelNorm, ConvNorm, Norm, resized
+from georama.encoders.pyramid import Pyramid
 from georama.errors import UsageError
 from georama.heads.pooled import Pooled
 from georama.wording import listing
@@ -28,39 +27,6 @@ if TYPE_CHECKING:
 Head = Literal["upernet", "linear", "unet", "mlp"]
 DENSE: tuple[Head, ...] = ("upernet", "linear", "unet")
 POOLED: tuple[Head, ...] = ("linear", "mlp")
-
-
-class Pyramid(nn.Module):
-    """Four maps of one stride to four of rising stride: ×4, ×2, ×1 and ×½ of their grid.
-
-    No map gets finer than the pixels. Fewer maps than four are used more than once, of more the
-    last and three at even distances before it.
-
-    Args:
-        widths: Of the encoder's maps.
-        strides: Of the encoder's maps, all alike.
-        norm: Between the two steps of ×4.
-    """
-
-    def __init__(self, widths: Sequence[int], strides: Sequence[int], norm: Norm = "group") -> None:
-        super().__init__()
-        self.chosen = tuple(max(0, round((i + 1) * len(widths) / 4) - 1) for i in range(4))
-        self.widths = tuple(widths[i] for i in self.chosen)
-        stride, finer = strides[0], [min(4, strides[0]), min(2, strides[0]), 1]
-        self.strides = (*(stride // f for f in finer), 2 * stride)
-        steps = [_finer(self.widths[i], times, norm) for i, times in enumerate(finer)]
-        self.steps = nn.ModuleList([*steps, nn.MaxPool2d(2, 2, ceil_mode=True)])
-
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps (b, width, rows, columns) to four, the finest first."""
-        return [step(maps[i]) for i, step in zip(self.chosen, self.steps, strict=True)]
-
-
-def _finer(width: int, times: int, norm: Norm) -> nn.Module:
-    if times >= 4:
-        first, second = (nn.ConvTranspose2d(width, width, 2, 2) for _ in range(2))
-        return nn.Sequential(first, norm_of(width, norm), nn.GELU(), second)
-    return nn.ConvTranspose2d(width, width, times, times) if times > 1 else nn.Identity()
 
 
 class UPerNet(nn.Module):
@@ -169,15 +135,6 @@ class UNetDecoder(nn.Module):
         return self.last(x)
 
 
-def padded(batch: Batch, multiple: int) -> Batch:
-    """A batch whose sides are multiples of this; what is added at the far ends is unknown."""
-    h, w = batch.values.shape[-2:]
-    more = (0, -w % multiple, 0, -h % multiple)
-    if not any(more):
-        return batch
-    return replace(batch, values=F.pad(batch.values, more), known=F.pad(batch.known, more))
-
-
 class WithHead(nn.Module):
     """An encoder and a head for one task; call it with a batch.
 
@@ -211,19 +168,27 @@ class WithHead(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(self, batch: Batch) -> Tensor:
-        """(b, outputs), or (b, outputs, h, w) at the batch's own rows and columns."""
+    def forward(self, batch: Batch | Mapping[str, Batch]) -> Tensor:
+        """(b, outputs), or (b, outputs, h, w) at the rows and columns of the batch.
+
+        Where an encoder takes one batch a sensor, at those of the finest.
+        """
         learns = torch.is_grad_enabled() and not self.frozen
         if not self.dense:
             with torch.set_grad_enabled(learns):
                 vectors = self.encoder.pooled(batch)
             return self.head(vectors)
-        whole = padded(batch, max(self.encoder.strides))
+        if isinstance(batch, Mapping):
+            # Sensors on grids of their own: their encoder knows how these lie on each other.
+            whole, (h, w) = batch, max(part.values.shape[-2:] for part in batch.values())
+            rows, columns = h, w
+        else:
+            whole, (h, w) = batch.padded(max(self.encoder.strides)), batch.values.shape[-2:]
+            rows, columns = whole.values.shape[-2:]
         with torch.set_grad_enabled(learns):
             maps = self.encoder(whole)
         told = self.head(self.neck(maps) if self.neck else maps)
-        h, w = batch.values.shape[-2:]
-        return resized(told, whole.values.shape[-2:])[..., :h, :w]
+        return resized(told, (rows, columns))[..., :h, :w]
 
 
 def with_head(

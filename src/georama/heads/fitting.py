@@ -47,6 +47,7 @@ def fit_task(
     decay: float,
     seed: int,
     title: str = "Training",
+    prepare: Callable[[Any, int], Any] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> list[dict[str, float]]:
     """Train what of a network is trainable; returns the history of losses.
@@ -60,8 +61,9 @@ def fit_task(
         batch: Places a step.
         rate: Peak learning rate.
         decay: Weight decay of the matrices.
-        seed: Of the batches.
+        seed: Of the batches, and of what training hides.
         title: Of the progress bar.
+        prepare: What a step does to its batch before it is shown, given its number.
         report: Called with a line of losses now and then.
 
     Raises:
@@ -78,19 +80,23 @@ def fit_task(
     def loss_at(step: int) -> dict[str, torch.Tensor]:
         rows = np.random.default_rng([seed, step]).choice(n, min(batch, n), replace=False)
         shown = batch_of(chips, rows)
+        if prepare is not None:
+            shown = prepare(shown, step)
         if hasattr(network, "losses"):
             return network.losses(shown, told[rows], step)
         return {task.kind: task.loss(network(shown), told[rows])}
 
-    history = train(
-        network,
-        adamw(network, rate, decay),
-        loss_at,
-        steps=steps,
-        title=title,
-        warmup=min(100, steps // 10),
-        report=report,
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        history = train(
+            network,
+            adamw(network, rate, decay),
+            loss_at,
+            steps=steps,
+            title=title,
+            warmup=min(100, steps // 10),
+            report=report,
+        )
     network.eval()
     return history
 
