@@ -1,4 +1,4 @@
-"""FLORO's encoder: two stacks of channels become tokens of one grid, and one transformer mixes them.
+"""FLORO's encoder: two stacks of channels become tokens of one grid, mixed by one transformer.
 
 J. L. Rodríguez et al. 2026, arXiv 2605.28174. Parameters have the authors' names. Positions are
 fixed: sines and cosines of row and column, and with "geo" those of where on Earth a patch lies too.

@@ -49,7 +49,8 @@ def draw_batch(sets: Sequence[Chips], batch: int, draw: np.random.Generator) -> 
     dates = draw.integers(chosen.values.shape[1], size=len(rows))
     values = chosen.values[rows, dates][:, None]
     square = values.shape[-1] == values.shape[-2]
-    values = np.rot90(values, draw.integers(4) if square else 2 * draw.integers(2), (-2, -1))
+    quarters = int(draw.integers(4)) if square else 2 * int(draw.integers(2))
+    values = np.rot90(values, quarters, (-2, -1))
     if draw.random() < 0.5:
         values = values[..., ::-1]
     picked = replace(

@@ -31,8 +31,6 @@ from georama.errors import DataError, UsageError
 from georama.model_folder import load_model, save_model
 
 if TYPE_CHECKING:
-    import torch
-
     from georama.chips import Chips
     from georama.heads.tasks import Task
 
@@ -325,7 +323,7 @@ class FLORO:
         settings = json.loads(stored.metadata["settings"])
         return cls(**settings, bands=bands, task=task, card=stored.card, tensors=stored.tensors)
 
-    def _ready(self) -> torch.nn.Module | Any:
+    def _ready(self) -> Any:
         if not self.tensors:
             raise UsageError(
                 "this FLORO is not trained", remedy="call pretrain, fit, from_authors or load first"

@@ -1,0 +1,164 @@
+"""Pretrain FLORO and LESS ViT on small real sets, and score what they tell of held-out places.
+
+    python benchmarks/masked_sensors.py FOLDER_OF_SAMPLES --recipe floro --steps 1500
+    python benchmarks/masked_sensors.py FOLDER_OF_SAMPLES --recipe less_vit --steps 600
+
+Chips of 64 px of three sets of Sentinel-1 and 2 and elevation; whole places are held out. Scores
+are mean squared errors of hidden pixels in units of the spread of each band; beside them what two
+simple guesses score: the mean of training, and the mean of what is left of the band in the chip.
+"""
+
+import argparse
+import csv
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+
+from georama.bands import SENSORS
+from georama.chips import Chips
+
+SIDE = 64
+L1C = {band.name: band for band in SENSORS["sentinel-2-l1c"].bands}
+L2A = {band.name: band for band in SENSORS["sentinel-2-l2a"].bands}
+EUROSAT = [*(f"B{number:02d}" for number in range(1, 13)), "B8A"]
+
+
+def windows(image: np.ndarray, step: int) -> list[np.ndarray]:
+    rows = range(0, image.shape[1] - SIDE + 1, step)
+    columns = range(0, image.shape[2] - SIDE + 1, step)
+    return [image[:, r : r + SIDE, c : c + SIDE] for r in rows for c in columns]
+
+
+def chips(bands, parts: list[np.ndarray], lonlat: list[tuple[float, float]]) -> Chips:
+    values = np.stack(parts)[:, None].astype(np.float32)
+    where = np.array(lonlat, dtype=np.float64)
+    return Chips(tuple(bands), values, 10.0, where, np.full((len(where), 1), np.nan))
+
+
+def read(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
+    with rasterio.open(path) as file:
+        from rasterio.warp import transform
+
+        x, y = file.xy(file.height / 2, file.width / 2)
+        lon, lat = transform(file.crs, "EPSG:4326", [x], [y])
+        return file.read().astype(np.float32), (lon[0], lat[0])
+
+
+def samples(folder: Path) -> dict[str, tuple[Chips, Chips]]:
+    """Training and held-out chips by set."""
+    found = {}
+    aligned = folder / "terramesh_aligned"
+    bands = (*L2A.values(), *SENSORS["sentinel-1"].bands[:2], SENSORS["dem"].bands[0])
+    parts = {False: ([], []), True: ([], [])}
+    for number, path in enumerate(sorted((aligned / "S2L2A").glob("*.tif"))):
+        s2, lonlat = read(path)
+        s1, dem = read(aligned / "S1RTC" / path.name)[0], read(aligned / "DEM" / path.name)[0]
+        image = np.concatenate([np.where(s2 > 0, s2 / 1e4, np.nan), s1, dem])
+        cut = windows(image, 32)
+        held = number == 3
+        parts[held][0].extend(cut)
+        parts[held][1].extend([lonlat] * len(cut))
+    found["aligned"] = tuple(chips(bands, *parts[held]) for held in (False, True))
+
+    parts = {False: ([], []), True: ([], [])}
+    rows = list(csv.DictReader((folder / "s2_global_patches/index.csv").open()))
+    for number, row in enumerate(rows):
+        s2, lonlat = read(folder / "s2_global_patches" / row["file"])
+        # Products since baseline 04.00 carry an offset of 1000.
+        shift = 1000.0 if float(row["min"]) >= 900 else 0.0
+        cut = windows(np.where(s2 > 0, (s2 - shift) / 1e4, np.nan), SIDE)
+        held = number % 4 == 3
+        parts[held][0].extend(cut)
+        parts[held][1].extend([lonlat] * len(cut))
+    found["global"] = tuple(chips(L2A.values(), *parts[held]) for held in (False, True))
+
+    parts = {False: ([], []), True: ([], [])}
+    rows = list(csv.DictReader((folder / "eurosat_ms/labels.csv").open()))
+    for number, row in enumerate(rows):
+        image, lonlat = read(folder / "eurosat_ms" / row["file"])
+        held = number % 5 == 4
+        parts[held][0].append(image / 1e4)
+        parts[held][1].append(lonlat)
+    found["eurosat"] = tuple(
+        chips([L1C[name] for name in EUROSAT], *parts[held]) for held in (False, True)
+    )
+    return found
+
+
+def visible_mean(truth, valid, gone):
+    """The mean of the valid pixels that are left of each channel of each chip."""
+    left = (valid & ~gone).to(truth.dtype)
+    count = left.sum((2, 3), keepdim=True)
+    return (truth * left).sum((2, 3), keepdim=True) / count.clamp(min=1)
+
+
+def score_floro(model, sets: dict[str, Chips], dropped: int | None, flags: str) -> dict:
+    """Squared errors of hidden pixels, of what is told and of the two simple guesses."""
+    sums = np.zeros(4)
+    for held in sets.values():
+        network = model.autoencoder((SIDE, SIDE)).eval()
+        network.encoder.flags = flags
+        for start in range(0, len(held), 32):
+            batch = held.batch(slice(start, start + 32))
+            away = torch.zeros(len(batch), 7, dtype=torch.bool)
+            if dropped is not None:
+                away[:, dropped] = True
+            generator = torch.Generator().manual_seed(start)
+            with torch.no_grad():
+                told, truth, valid, pixels = network.guess(batch, generator, away)
+            own = torch.arange(11) >= 8
+            gone = pixels[:, own.long()]
+            counted = gone & valid
+            for i, guess in enumerate((told, 0.0 * told, visible_mean(truth, valid, gone))):
+                sums[i] += float((guess - truth)[counted].square().sum())
+            sums[3] += int(counted.sum())
+    error, mean, visible = sums[:3] / sums[3]
+    return {"told": error, "mean of training": mean, "mean of what is left": visible}
+
+
+def floro(found: dict, steps: int, minutes_report) -> dict:
+    from georama.encoders.availability import GROUPS
+    from georama.recipes.floro import FLORO
+
+    since = time.perf_counter()
+    model = FLORO(width=96, depth=4, heads=3, decoder_width=64, decoder_depth=2, layer_scale=0.1,
+                  drop=0.0)  # fmt: skip
+    model = model.pretrain(
+        [train for train, _ in found.values()], steps=steps, batch=16, rate=2e-3,
+        report=minutes_report,
+    )  # fmt: skip
+    held = {name: part[1] for name, part in found.items()}
+    told: dict = {"steps": steps, "minutes": (time.perf_counter() - since) / 60}
+    told["all groups"] = score_floro(model, held, None, "true")
+    told["by set"] = {n: score_floro(model, {n: c}, None, "true") for n, c in held.items()}
+    for number, group in enumerate(GROUPS):
+        some = held if number < 5 else {"aligned": held["aligned"]}
+        told[f"without {group.name}"] = {
+            flags: score_floro(model, some, number, flags)["told"]
+            for flags in ("true", "ones", "zeros")
+        }
+    model.save("/tmp/floro_pretrained")
+    return told
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--recipe", choices=["floro", "less_vit"], default="floro")
+    parser.add_argument("--steps", type=int, default=1500)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    found = samples(asked.folder)
+    for name, (train, held) in found.items():
+        print(name, train.values.shape, held.values.shape)
+    began = time.perf_counter()
+
+    def report(line: str) -> None:
+        print(f"{time.perf_counter() - began:.0f} s: {line}", flush=True)
+
+    run = {"floro": floro}[asked.recipe]
+    print(json.dumps(run(found, asked.steps, report), indent=1, default=float))
