@@ -31,3 +31,30 @@ def stacks() -> tuple[torch.Tensor, torch.Tensor]:
     optical[:, 8:] = (optical[:, 8:] > -1).float()
     others[:, 3:] = (others[:, 3:] > -1).float()
     return optical, others
+
+
+LESS = {"patch_px": 4, "width": 48, "depth": 2, "heads": 3, "rank": 2}
+LESS_DECODER = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
+RADIUS_M = 60.0
+LIGHT_NM, RADAR_NM = [492.4, 664.6, 832.8, 1613.7, 2202.4], [5500.0, 5700.0]
+FORMS = {
+    "added": {"codes": "added", "radius_m": RADIUS_M},
+    "turned": {"codes": "turned"},
+    "additive": {"codes": "turned", "attention": "additive"},
+    "full": {"codes": "turned", "attention": "full"},
+    "radar": {"codes": "turned", "radius_m": RADIUS_M},
+}
+
+
+def light() -> tuple[torch.Tensor, torch.Tensor]:
+    """Five optical and two radar channels of two images; some optical pixels are 0."""
+    optical, radar = 2 * array(34, 2, 5, SIDE, SIDE), 2 * array(35, 2, 2, SIDE, SIDE)
+    optical[0, 1, :6] = 0.0
+    optical[1, 2] = 0.0
+    optical[:, :, 4:8, 8:12] = 0.0
+    return optical, radar
+
+
+def sides() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A grid of tokens (2, 5, 17, 48), and small tokens of its channels and places."""
+    return 2 * array(36, 2, 5, 17, 48), array(37, 2, 5, 12), array(38, 2, 17, 12)

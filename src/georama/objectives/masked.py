@@ -60,3 +60,32 @@ def grouped_error(
             error = (told[:, own][scored] - truth[:, own][scored]).square().mean()
             total = total + weights[i] * (factors[i] if factors else 1.0) * error
     return total / weights.sum().clamp(min=1e-6)
+
+
+def channel_errors(
+    told: Tensor, truth: Tensor, known: Tensor, channels: Tensor, places: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean squared errors of patches over hidden places and over hidden channels.
+
+    A hidden place counts with all of its channels, a hidden channel with all of its places.
+
+    Args:
+        told: (b, c, n, px²).
+        truth: Of the same shape.
+        known: bool of the same shape, what is scored.
+        channels: bool (b, c), which channels were hidden.
+        places: bool (b, n), which places were hidden.
+
+    Returns:
+        Two scalars; 0 with a gradient of 0 where nothing was hidden.
+    """
+    weight = known.to(told.dtype)
+    error = ((told - truth).square() * weight).sum(-1) / (weight.sum(-1) + 1e-8)
+    found = []
+    for gone, scored, seen in (
+        (places, error.mean(1), known.any(3).any(1)),
+        (channels, error.mean(2), known.any(3).any(2)),
+    ):
+        counted = (gone & seen).to(told.dtype)
+        found.append((scored * counted).sum() / counted.sum().clamp(min=1.0))
+    return found[0], found[1]
