@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
+from pyproj import Transformer
 
 from georama.bands import SENSORS
 from georama.chips import Chips
@@ -41,11 +42,10 @@ def chips(bands, parts: list[np.ndarray], lonlat: list[tuple[float, float]]) -> 
 
 def read(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
     with rasterio.open(path) as file:
-        from rasterio.warp import transform
-
-        x, y = file.xy(file.height / 2, file.width / 2)
-        lon, lat = transform(file.crs, "EPSG:4326", [x], [y])
-        return file.read().astype(np.float32), (lon[0], lat[0])
+        x, y = file.transform * (file.width / 2, file.height / 2)
+        to_degrees = Transformer.from_crs(file.crs, 4326, always_xy=True)
+        lon, lat = to_degrees.transform(x, y)
+        return file.read().astype(np.float32), (lon, lat)
 
 
 def samples(folder: Path) -> dict[str, tuple[Chips, Chips]]:
@@ -120,7 +120,7 @@ def score_floro(model, sets: dict[str, Chips], dropped: int | None, flags: str) 
     return {"told": error, "mean of training": mean, "mean of what is left": visible}
 
 
-def floro(found: dict, steps: int, minutes_report) -> dict:
+def floro(found: dict, steps: int, report) -> dict:
     from georama.encoders.availability import GROUPS
     from georama.recipes.floro import FLORO
 
@@ -129,7 +129,7 @@ def floro(found: dict, steps: int, minutes_report) -> dict:
                   drop=0.0)  # fmt: skip
     model = model.pretrain(
         [train for train, _ in found.values()], steps=steps, batch=16, rate=2e-3,
-        report=minutes_report,
+        report=report,
     )  # fmt: skip
     held = {name: part[1] for name, part in found.items()}
     told: dict = {"steps": steps, "minutes": (time.perf_counter() - since) / 60}
@@ -141,7 +141,71 @@ def floro(found: dict, steps: int, minutes_report) -> dict:
             flags: score_floro(model, some, number, flags)["told"]
             for flags in ("true", "ones", "zeros")
         }
-    model.save("/tmp/floro_pretrained")
+    return told
+
+
+TRAINED = ("B02", "B03", "B04", "B05", "B07", "B08", "B11", "VV", "VH")
+UNSEEN = ("B01", "B06", "B8A", "B12")
+"""Bands that LESS ViT is pretrained on, and others that it never was."""
+
+
+def some_bands(chips: Chips, names: tuple[str, ...]) -> Chips:
+    return chips.select([band for band in chips.bands if band.name in names])
+
+
+def training_means(sets: list[Chips]) -> dict[str, float]:
+    """Mean of every band over the sets that have it, in units of the table of sensors."""
+    sums: dict[str, list[float]] = {}
+    for chips in sets:
+        for i, band in enumerate(chips.bands):
+            values = chips.values[:, :, i]
+            seen = (values[np.isfinite(values)] - band.mean) / band.spread
+            total = sums.setdefault(band.key, [0.0, 0])
+            total[0] += float(seen.sum(dtype=np.float64))
+            total[1] += seen.size
+    return {key: total / count for key, (total, count) in sums.items()}
+
+
+def score_less(model, held: list[Chips], means: dict[str, float]) -> dict:
+    """Squared errors of hidden pixels by what was hidden, and of the two simple guesses."""
+    kinds = ("channel", "place", "both")
+    sums = {kind: np.zeros(4) for kind in kinds}
+    network = model.autoencoder().eval()
+    for chips in held:
+        mean = torch.tensor([means[band.key] for band in chips.bands])[:, None, None]
+        for start in range(0, len(chips), 16):
+            batch = chips.batch(slice(start, start + 16))
+            generator = torch.Generator().manual_seed(start)
+            with torch.no_grad():
+                told, truth, known, gone, away = network.guess(batch, generator)
+            c, p = gone[:, :, None, None], away[:, None, :, None]
+            left = (known & ~c & ~p).float()
+            count = left.sum((2, 3), keepdim=True)
+            visible = (truth * left).sum((2, 3), keepdim=True) / count.clamp(min=1)
+            # Of a hidden band nothing is left but its mean in training.
+            visible = torch.where(count > 0, visible, mean)
+            for kind, hidden in zip(kinds, (c & ~p, p & ~c, c & p), strict=True):
+                counted = hidden & known
+                for i, guess in enumerate((told, mean, visible)):
+                    sums[kind][i] += float((guess - truth).square()[counted].sum())
+                sums[kind][3] += int(counted.sum())
+    guesses = ("told", "mean of training", "mean of what is left")
+    return {k: dict(zip(guesses, v[:3] / v[3], strict=True)) for k, v in sums.items()}
+
+
+def less_vit(found: dict, steps: int, report) -> dict:
+    from georama.recipes.less_vit import LESSViT
+
+    since = time.perf_counter()
+    means = training_means([train for train, _ in found.values()])
+    told: dict = {"steps": steps}
+    model = LESSViT(depth=2, decoder_depth=1).pretrain(
+        [some_bands(train, TRAINED) for train, _ in found.values()], steps=steps, batch=8,
+        rate=3e-3, report=report,
+    )  # fmt: skip
+    told["minutes"] = (time.perf_counter() - since) / 60
+    for title, names in (("trained bands", TRAINED), ("unseen bands alone", UNSEEN)):
+        told[title] = score_less(model, [some_bands(h, names) for _, h in found.values()], means)
     return told
 
 
@@ -160,5 +224,5 @@ if __name__ == "__main__":
     def report(line: str) -> None:
         print(f"{time.perf_counter() - began:.0f} s: {line}", flush=True)
 
-    run = {"floro": floro}[asked.recipe]
+    run = {"floro": floro, "less_vit": less_vit}[asked.recipe]
     print(json.dumps(run(found, asked.steps, report), indent=1, default=float))

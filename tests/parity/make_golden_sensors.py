@@ -108,7 +108,10 @@ def lessvit(folder: Path) -> None:
         ("transformers", {"PretrainedConfig": Config, "PreTrainedModel": Model}),
         ("transformers.modeling_outputs", {"BaseModelOutput": dict}),
         ("timm", {}),
-        ("timm.layers", {"Mlp": Mlp, "DropPath": torch.nn.Identity, "use_fused_attn": lambda: True}),
+        (
+            "timm.layers",
+            {"Mlp": Mlp, "DropPath": torch.nn.Identity, "use_fused_attn": lambda: True},
+        ),
         ("authors", {"__path__": [str(folder / "GeospatialFM/models")]}),
     ):
         module = types.ModuleType(name)
@@ -135,8 +138,7 @@ def lessvit(folder: Path) -> None:
     turn = codes.RopePositionChannelEmbedding(12, 12, num_heads=3)
     scaled = (torch.tensor([made.LIGHT_NM]) - 447.17) / (2365.20 - 447.17)
     turns = turn(H=4, W=4, C=5, optical_channel_wv=scaled)
-    for name, value in zip(("sin_hw", "cos_hw", "sin_c", "cos_c"), turns, strict=True):
-        found[name] = value
+    found |= dict(zip(("sin_hw", "cos_hw", "sin_c", "cos_c"), turns, strict=True))
     added = codes.PositionalChannelEmbedding(48)
     found["code"] = added(torch.zeros(1, 5, 16, 48), made.PIXEL_M, torch.tensor([made.LIGHT_NM]))
     found["code"] = found["code"][..., ::4]
@@ -173,9 +175,9 @@ def lessvit(folder: Path) -> None:
         radar, radar_nm = (radar, radar_nm) if radar_too else (None, None)
         with torch.no_grad():
             net.eval()
-            found[f"{form}.whole"] = net.encoder(
-                optical, radar, light_nm, radar_nm, made.PIXEL_M
-            )[0][:, :, :5, ::4]
+            found[f"{form}.whole"] = net.encoder(optical, radar, light_nm, radar_nm, made.PIXEL_M)[
+                0
+            ][:, :, :5, ::4]
             net.train()
             torch.manual_seed(4)
             latent, gone, back, away, where = net.encoder(

@@ -149,9 +149,7 @@ def test_less_vit_equals_the_authors_networks(form):
     keep = (backs[0].argsort(1)[:, :kept], backs[1].argsort(1)[:, :4])
     with torch.no_grad():
         whole, _ = network.encoder.tokens(shown, wavelengths, is_radar, made.PIXEL_M)
-        latent, _ = network.encoder.tokens(
-            shown, wavelengths, is_radar, made.PIXEL_M, keep=keep
-        )
+        latent, _ = network.encoder.tokens(shown, wavelengths, is_radar, made.PIXEL_M, keep=keep)
         told = network.decoder(latent, backs, (4, 4), wavelengths, is_radar, made.PIXEL_M)
     for name, ours in (
         ("whole", whole[:, :, :5, ::4]), ("latent", latent), ("told", told[..., ::3]),

@@ -24,7 +24,7 @@ from georama.wording import listing
 RADAR_CODES = {"vv": 5500.0, "vh": 5700.0}
 """What stands for the wavelength of radar: numbers of the authors, beyond all light that they use.
 
-Both polarisations have the same wavelength of 5.5e7 nm, which would tell them apart from light only.
+Both polarisations have the same wavelength of 5.5e7 nm, which would not tell them apart.
 """
 SHORTEST_NM, LONGEST_NM = 447.17, 2365.20
 """Wavelengths that rotate by -1 and 1; others go beyond."""

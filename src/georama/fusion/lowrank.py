@@ -110,11 +110,14 @@ class AxisAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None, turn: Tensor | None = None) -> Tensor:
         """(b, n, width) to (b, rank, heads, n, width of a head)."""
-        return F.scaled_dot_product_attention(*self.parts(x, turn), attn_mask=mask)
+        # Torch's fused kernel wants one axis of attentions.
+        q, k, v = (part.flatten(1, 2) for part in self.parts(x, turn))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return mixed.unflatten(1, (self.rank, self.heads))
 
 
 def _turned(x: Tensor, turn: Tensor | None, axis: int) -> Tensor:
-    """x with all but the first along an axis rotated by angles (b, n - 1, width)."""
+    """All but the first along an axis rotated by angles (b, n - 1, width)."""
     if turn is None:
         return x
     first, rest = x.split([1, x.shape[axis] - 1], dim=axis)
@@ -143,8 +146,12 @@ class LowRankAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(
-        self, channels: Tensor, places: Tensor, mask: Tensor | None = None, turns: Turns | None = None
-    ) -> Tensor:  # fmt: skip
+        self,
+        channels: Tensor,
+        places: Tensor,
+        mask: Tensor | None = None,
+        turns: Turns | None = None,
+    ) -> Tensor:
         """(b, c, channel_width) and (b, n, place_width) to (b, c, n, width)."""
         xc = self.channel_branch(channels, turn=turns and turns.channels)
         xs = self.spatial_branch(places, mask, turns and turns.places)

@@ -126,8 +126,9 @@ class Spectral(nn.Module):
         turned = head_widths(width, heads, channel_head, attention)
         self.optical_patch_embed = ChannelPatchEmbed(patch_px, width)
         self.radar_patch_embed = ChannelPatchEmbed(patch_px, width)
-        for name in ("cls_token", "spatial_cls_token", "channel_cls_token"):
-            setattr(self, name, nn.Parameter(0.02 * torch.randn(1, 1, width)))
+        self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.spatial_cls_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.channel_cls_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.pos_chan_embed = Rotations(*turned) if codes == "turned" else None
         self.blocks = grid_blocks(
             attention, width, depth, heads, channel_head=channel_head, rank=rank,

@@ -72,8 +72,9 @@ class SpectralDecoder(nn.Module):
         self.patch_px, self.radius_m, self.compat = patch_px, radius_m, compat
         turned = head_widths(width, heads, channel_head, attention)
         self.decoder_embed = nn.Linear(encoder_width, width)
-        for name in ("mask_token", "spatial_mask_token", "channel_mask_token"):
-            setattr(self, name, nn.Parameter(0.02 * torch.randn(1, 1, 1, width)))
+        self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, 1, width))
+        self.spatial_mask_token = nn.Parameter(0.02 * torch.randn(1, 1, 1, width))
+        self.channel_mask_token = nn.Parameter(0.02 * torch.randn(1, 1, 1, width))
         self.decoder_blocks = grid_blocks(
             attention, width, depth, heads, channel_head=channel_head, rank=rank,
             mlp_ratio=mlp_ratio, layer_scale=layer_scale, drop=0.0,
@@ -105,7 +106,7 @@ class SpectralDecoder(nn.Module):
         x = self.decoder_embed(tokens)
         b, kept, left, width = x.shape
         c, n = (back.shape[1] for back in backs)
-        # A hidden place of the row that sums up has a token of its own, and so has a hidden channel.
+        # What is hidden of the row and column that sum up has a token of its own each.
         blank = self.mask_token.expand(b, kept - 1, n - left + 1, width)
         blank = torch.cat([self.channel_mask_token.expand(b, 1, n - left + 1, width), blank], 1)
         places = pick(torch.cat([x[:, :, 1:], blank], dim=2), backs[1], 2)
@@ -184,9 +185,7 @@ class HyperMAE(nn.Module):
             kept = back.argsort(1)[:, :FEWEST]
         same = 1 if encoder.radius_m is not None else b
         left, where = (part.expand(b, -1) for part in hide(same, n, self.hidden[1], generator))
-        tokens, _ = encoder.tokens(
-            images, wavelengths_nm, radar, batch.pixel_m, keep=(kept, left)
-        )
+        tokens, _ = encoder.tokens(images, wavelengths_nm, radar, batch.pixel_m, keep=(kept, left))
         told = self.decoder(tokens, (back, where), grid, wavelengths_nm, radar, batch.pixel_m)
         truth = cut_channels(images, patch_px)
         if self.normed:
@@ -201,6 +200,6 @@ class HyperMAE(nn.Module):
 
 def _leave_out(count: int, shares: tuple[float, float], generator: torch.Generator) -> Tensor:
     """Positions in rising order of the channels that a batch has."""
-    fewest, most = (max(FEWEST, int(count * (1 - share))) for share in reversed(sorted(shares)))
+    fewest, most = (max(FEWEST, int(count * (1 - share))) for share in sorted(shares, reverse=True))
     size = int(torch.randint(min(fewest, count), min(most, count) + 1, (), generator=generator))
     return torch.randperm(count, generator=generator)[:size].sort().values

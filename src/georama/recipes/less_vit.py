@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 CARD = Card(
     name="less_vit",
-    title="Any number of spectral bands by their wavelength, at a cost that grows with their number",
+    title="Any number of spectral bands by wavelength, at a cost that grows with their number",
     authors="H. Si, Y. Wan, M. Do, D. Vasisht, H. Zhao, H. F. Hamann; Y. Wang",
     year=2025,
     arxiv="2503.12843",
