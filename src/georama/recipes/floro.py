@@ -56,7 +56,7 @@ CARD = Card(
     licence="MIT (the authors' model card)",
     known_limits=(
         "Reflectance above 1 and below 0 counts as invalid: snow and cloud tops drop out.",
-        "Positions on the map change by 6e-4 within a tenth of a degree: they tell the region.",
+        "Positions on the map change by less than 3e-4 in a tenth of a degree: they tell regions.",
     ),
 )
 SIZES = ("patch_px", "width", "depth", "heads", "where", "flags", "drop", "layer_scale", "compat")
@@ -119,7 +119,9 @@ class FLORO:
         Raises:
             DataError: These are not the tensors of FLORO's encoder.
         """
-        state: Any = state_dict.get("model_state_dict", state_dict)
+        state: Any = state_dict
+        for name in ("model_state_dict", "encoder_state_dict"):
+            state = state.get(name, state)
         own = {key.removeprefix("module.").removeprefix("encoder."): v for key, v in state.items()}
         own.pop("pos_emb", None)
         first = own.get("patch_embed_multi.proj.weight")
