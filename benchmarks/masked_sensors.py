@@ -133,7 +133,12 @@ def named(rows: np.ndarray) -> dict[str, float]:
 
 
 def worse_by(one: np.ndarray, other: np.ndarray) -> list[float]:
-    """By how much the mean error is larger in `one`: 95 % interval over drawn places, as shares."""
+    """By how much the mean error is larger in `one`: 95 % interval over drawn places, as shares.
+
+    Empty for fewer than five places, which have no spread to speak of.
+    """
+    if len(one) < 5:
+        return []
     draw = np.random.default_rng(0)
     picks = draw.integers(len(one), size=(2000, len(one)))
     error = [rows[picks, 0].sum(1) / rows[picks, 3].sum(1) for rows in (one, other)]

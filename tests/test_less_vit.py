@@ -13,6 +13,7 @@ from georama.bands import SENSORS, bands_by_wavelength
 from georama.chips import Chips, typical_scale
 from georama.encoders.channel_patches import Turns, rotate, wavelengths_of
 from georama.errors import DataError, UsageError
+from georama.fusion.channel_grid import ChannelGrid, with_sums
 from georama.fusion.lowrank import (
     FullAttention,
     LessAttention,
@@ -21,7 +22,6 @@ from georama.fusion.lowrank import (
     head_widths,
     perception_mask,
 )
-from georama.fusion.spectral import Spectral, with_sums
 from georama.heads.tasks import Task
 from georama.objectives.masked import channel_errors
 from georama.recipes.less_vit import LESSViT
@@ -90,7 +90,7 @@ def test_turning_tells_distances_alone() -> None:
 @pytest.mark.parametrize("kind", ["less", "additive", "full"])
 def test_the_order_of_channels_does_not_matter_but_their_wavelength_does(kind) -> None:
     torch.manual_seed(0)
-    net = Spectral(patch_px=4, width=32, heads=2, attention=kind).eval()
+    net = ChannelGrid(patch_px=4, width=32, heads=2, attention=kind).eval()
     images = torch.randn(2, 5, 8, 12)
     light = torch.tensor([450.0, 550.0, 660.0, 1600.0, 2200.0])
     radar, order = torch.zeros(5, dtype=torch.bool), torch.tensor([3, 0, 4, 1, 2])
@@ -116,7 +116,7 @@ def test_every_kind_learns_with_every_weight(kind, codes) -> None:
 
 
 def test_places_are_read_with_the_bands_that_they_show() -> None:
-    net = Spectral(patch_px=4, width=32, heads=2).eval()
+    net = ChannelGrid(patch_px=4, width=32, heads=2).eval()
     chips = spectra(4)
     some = replace(chips, values=chips.values.copy())
     some.values[1::2, :, 5:] = np.nan
@@ -131,7 +131,7 @@ def test_places_are_read_with_the_bands_that_they_show() -> None:
 
 
 def test_heights_are_left_out_and_alone_they_are_an_error() -> None:
-    net = Spectral(patch_px=4, width=32, heads=2).eval()
+    net = ChannelGrid(patch_px=4, width=32, heads=2).eval()
     height = SENSORS["dem"].band("elevation")
     chips = spectra(2)
     more = chips.select([*chips.bands, height])

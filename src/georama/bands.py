@@ -215,13 +215,13 @@ _TM = _light(
 
 _TABLE = (
     Sensor(
-        name="sentinel-2-l1c", about="Sentinel-2, top of the atmosphere",
-        bands=_sentinel2("sentinel-2-l1c"), scale=1e-4, missing=(0.0,), aliases=("s2l1c", "s2-l1c"),
-    ),
-    Sensor(
         name="sentinel-2-l2a", about="Sentinel-2, surface reflectance",
         bands=_sentinel2("sentinel-2-l2a", without=("B10",)), scale=1e-4, missing=(0.0,),
         aliases=("s2", "s2l2a", "s2-l2a", "sentinel-2"),
+    ),
+    Sensor(
+        name="sentinel-2-l1c", about="Sentinel-2, top of the atmosphere",
+        bands=_sentinel2("sentinel-2-l1c"), scale=1e-4, missing=(0.0,), aliases=("s2l1c", "s2-l1c"),
     ),
     Sensor(
         name="sentinel-1", about="Sentinel-1, backscatter in decibel",

@@ -173,7 +173,8 @@ def list_kit(as_json: AsJson = False, debug: Debug = False) -> None:
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Packages; none means all.")] = None,
     group: Annotated[
-        list[str] | None, typer.Option(help="world, labels, demo or models; may be repeated.")
+        list[str] | None,
+        typer.Option(help="world, labels, demo, models or scenes; may be repeated."),
     ] = None,
     apt: Annotated[
         bool, typer.Option("--apt", help="Allow apt-get download for what only Debian has.")
@@ -635,7 +636,7 @@ def _box(text: str | None) -> tuple[float, float, float, float] | None:
 
 
 def _numbers(text: str | None, option: str) -> list[float] | None:
-    """Numbers out of 442,492.4,…"""
+    """Numbers with commas between."""
     if text is None:
         return None
     try:

@@ -13,8 +13,8 @@ from georama.chips import Chips
 from georama.encoders.availability import GROUPS, SLOTS, by_channel, pack
 from georama.encoders.channel_patches import Rotations, Turns, cut_channels
 from georama.encoders.streams import Streams, map_positions, patch_centres
+from georama.fusion.channel_grid import grid_codes, with_sums
 from georama.fusion.lowrank import LowDimPool, LowRankAttention, perception_mask
-from georama.fusion.spectral import grid_codes, with_sums
 from georama.heads.masked_decoder import StreamsDecoder
 from georama.objectives.masked import channel_errors, grouped_error
 from georama.recipes.floro import FLORO

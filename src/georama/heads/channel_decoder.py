@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from georama.encoders.channel_patches import Rotations, Turns, cut_channels, pick, wavelengths_of
-from georama.fusion.lowrank import Kind, head_widths, perception_mask
-from georama.fusion.spectral import (
+from georama.fusion.channel_grid import (
+    ChannelGrid,
     Codes,
-    Spectral,
     grid_blocks,
     grid_codes,
     read_bands,
     scaled_by_table,
     with_sums,
 )
+from georama.fusion.lowrank import Kind, head_widths, perception_mask
 from georama.heads.masked_decoder import hide
 from georama.objectives.masked import channel_errors
 
@@ -31,7 +31,7 @@ FEWEST = 2
 """Channels that are left at least."""
 
 
-class SpectralDecoder(nn.Module):
+class ChannelDecoder(nn.Module):
     """Tokens of the channels and places that were left to the pixels of all.
 
     Args:
@@ -146,8 +146,8 @@ class HyperMAE(nn.Module):
 
     def __init__(
         self,
-        encoder: Spectral,
-        decoder: SpectralDecoder,
+        encoder: ChannelGrid,
+        decoder: ChannelDecoder,
         *,
         hidden: tuple[float, float] = (0.5, 0.75),
         left_out: tuple[float, float] | None = None,

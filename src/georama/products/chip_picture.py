@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ def draw_chips(
     figure = Figure(figsize=(9.2, 2.25 * len(rows) + 1.4), dpi=110, layout="constrained")
     axes = figure.subplots(len(rows), 4, squeeze=False)
     limits = amount_scale(truth[np.isfinite(truth)], "regression") if not task.classes else None
-    for line, i in zip(axes, rows, strict=True):
+    for row, (line, i) in enumerate(zip(axes, rows, strict=True)):
         panels = [composite(chips.values[i, 0], chips.bands)]
         if task.classes:
             panels += [
@@ -66,12 +67,12 @@ def draw_chips(
             axis.imshow(panel, interpolation="nearest", **options)
             axis.set_xticks([])
             axis.set_yticks([])
-            if line is axes[0]:
+            if row == 0:
                 axis.set_title(title, fontsize=10)
     if task.classes:
         shades = class_palette(len(task.classes))
         patches = [
-            Patch(color=tuple(part / 255 for part in c), label=_short(name))
+            Patch(color=(c[0] / 255, c[1] / 255, c[2] / 255), label=_short(name))
             for c, name in zip(shades, task.classes, strict=True)
         ]
         patches.append(Patch(color=_NONE, label="no label"))
@@ -96,9 +97,11 @@ def composite(values: NDArray[np.floating], bands: Sequence[Band]) -> NDArray[np
     else:
         picked = (light or [0])[:1] * 3
     image = np.stack([values[i] for i in picked], axis=-1).astype(np.float32)
-    known = image[np.isfinite(image)]
-    low, high = np.percentile(known, [2, 98]) if len(known) else (0.0, 1.0)
-    shown = np.clip((image - low) / max(high - low, 1e-9), 0, 1)
+    # Each channel by itself: the air adds to blue what would tint all the rest.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a channel that is nowhere known
+        low, high = np.nanpercentile(image, [2, 98], axis=(0, 1))
+    shown = np.clip((image - low) / np.maximum(high - low, 1e-9), 0, 1)
     return np.where(np.isfinite(shown), shown, 1.0).astype(np.float32)
 
 

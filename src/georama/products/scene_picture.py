@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from georama.heads.tasks import Task
 from georama.products.atomic import writing
@@ -37,12 +38,11 @@ def draw_scene(scene: Scene, mapped: Path, task: Task, path: str | os.PathLike[s
         told, lower, upper, applicable = (
             opened.read(band, out_shape=shape).astype(np.float32) for band in (1, 2, 3, 4)
         )
-    seen = np.stack([_thin(scene, shape, step)], axis=0)[0]
+    seen = _thin(scene, shape, step)
     wide = shape[1] / shape[0]
-    figure = Figure(
-        figsize=(min(14, 4.2 * 3 * max(wide, 0.4) ** 0.5), 4.6 / max(wide, 1) ** 0.5 + 1.3),
-        dpi=110, layout="constrained",
-    )  # fmt: skip
+    panel = min(4.2, 6.0 * wide)
+    size = (3 * panel + 1.0, panel / wide + 1.25)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     left.imshow(composite(seen, scene.bands), interpolation="nearest")
     left.set_title("seen", fontsize=10)
@@ -76,7 +76,7 @@ def draw_scene(scene: Scene, mapped: Path, task: Task, path: str | os.PathLike[s
         figure.savefig(part, format="png")
 
 
-def _thin(scene: Scene, shape: tuple[int, int], step: int) -> np.ndarray:
+def _thin(scene: Scene, shape: tuple[int, int], step: int) -> NDArray[np.float32]:
     """Every `step`-th pixel of a scene (c, rows, columns), read a band of rows at a time."""
     height, width = scene.grid.shape
     found = np.full((len(scene.bands), *shape), np.nan, dtype=np.float32)

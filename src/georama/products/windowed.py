@@ -100,7 +100,7 @@ def ask_strips(
     """
     tops, lefts, strips = windows.tops, windows.lefts, windows.strips
     edge = _ramp(windows.size, windows.overlap)
-    weight = np.minimum(edge[:, None], edge[None, :])
+    weight = edge[:, None] * edge[None, :]
     # Rows of windows before the first strip that still reach into it.
     start = next(i for i, top in enumerate(tops) if top + windows.size > strips[first].start)
     begin, sums, weights = tops[start], None, np.empty(0)

@@ -3,7 +3,7 @@
 H. Si, Y. Wan, M. Do, D. Vasisht, H. Zhao and H. F. Hamann 2025, arXiv 2503.12843; H. Si, Y. Wan,
 Y. Wang, M. Do and H. Zhao 2026, arXiv 2605.18541. The route: patches of single channels become
 tokens that know their wavelength (`encoders.channel_patches`), the Kronecker product of two small
-attentions mixes channels and places (`fusion.lowrank`, `fusion.spectral`), hidden channels and
+attentions mixes channels and places (`fusion.lowrank`, `fusion.channel_grid`), hidden channels and
 places are told (`heads.channel_decoder`, `heads.pretraining`), and a head of `heads.dense` or
 `heads.pooled` tells the target.
 
@@ -204,12 +204,12 @@ class LESSViT:
         """A new encoder with the weights that there are; it gives maps of any batch."""
         import torch
 
-        from georama.fusion.spectral import Spectral
+        from georama.fusion.channel_grid import ChannelGrid
         from georama.heads.pretraining import load_part
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            encoder = Spectral(
+            encoder = ChannelGrid(
                 width=self.width, depth=self.depth, heads=self.heads, drop=self.drop,
                 **{key: getattr(self, key) for key in SIZES},
             )  # fmt: skip
@@ -220,13 +220,13 @@ class LESSViT:
         """Encoder and decoder with the weights that there are."""
         import torch
 
-        from georama.heads.channel_decoder import HyperMAE, SpectralDecoder
+        from georama.heads.channel_decoder import ChannelDecoder, HyperMAE
         from georama.heads.pretraining import load_part
 
         encoder = self.encoder()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + 1)
-            decoder = SpectralDecoder(
+            decoder = ChannelDecoder(
                 encoder_width=self.width, width=self.decoder_width, depth=self.decoder_depth,
                 heads=self.decoder_heads, compat=self.compat,
                 **{key: getattr(self, key) for key in SIZES},

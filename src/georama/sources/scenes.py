@@ -350,7 +350,8 @@ def _sensor_in_names(heads: Sequence[_Head]) -> Sensor | None:
         return SENSORS["landsat-7"]
     if re.search(r"\blt0?[45]|landsat.?[45]|lsat5|\bl5_", words):
         return SENSORS["landsat-5"]
-    if "B8A" in found or re.search(r"sentinel.?2|\bs2[_-]?l|\bs2[ab]?_|msil[12]", words):
+    padded = any(re.fullmatch(r"B0\d", name) for name in found)  # Landsat writes B4, not B04
+    if padded or "B8A" in found or re.search(r"sentinel.?2|\bs2[_-]?l|\bs2[ab]?_|msil[12]", words):
         top = bool(re.search(r"l1c", words)) or "B10" in found
         return SENSORS["sentinel-2-l1c" if top else "sentinel-2-l2a"]
     if found and found <= _POLARISED:

@@ -83,7 +83,7 @@ def with_sums(mask: Tensor) -> Tensor:
     return F.pad(mask, (1, 0, 1, 0), value=True)
 
 
-class Spectral(nn.Module):
+class ChannelGrid(nn.Module):
     """The encoder; call it with a batch for four maps, each the mean over channels.
 
     Every place is read with the bands that it shows. Bands without a wavelength, radar apart, are
