@@ -16,7 +16,6 @@ a chip is flipped and turned but neither blurred nor made noisy, and sizes are f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,8 +26,7 @@ from numpy.typing import NDArray
 
 from georama.bands import Band
 from georama.card import Card
-from georama.errors import DataError, UsageError
-from georama.model_folder import load_model, save_model
+from georama.errors import DataError
 
 if TYPE_CHECKING:
     from georama.chips import Chips
@@ -160,7 +158,7 @@ class FLORO:
             report: Called with a line of losses now and then.
         """
         from georama.encoders.availability import SLOTS, scale_of
-        from georama.heads.pretraining import arrays_of, sets_of, train_hidden
+        from georama.heads.pretraining import pretrain_on, sets_of
 
         sets = sets_of(chips, self.patch_px)
         grids = {some.values.shape[-2:] for some in sets}
@@ -174,20 +172,9 @@ class FLORO:
         square = (scales[:, 1] ** 2 + scales[:, 0] ** 2) * share
         spread = np.sqrt(np.maximum(square.sum(0) - mean**2, 1e-12))
         network = self.autoencoder(grids.pop(), (mean, spread))
-        history = train_hidden(
-            network, sets, steps=steps, batch=batch, rate=rate, decay=decay, seed=self.seed,
-            title="Pretraining FLORO", report=report,
-        )  # fmt: skip
-        training = {
-            "chips": sum(len(some) for some in sets), "steps": steps, "batch": batch,
-            "seed": self.seed,
-            "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},
-        }  # fmt: skip
-        data = self.card.data or "chips of the user"
-        return replace(
-            self, task=None, bands=(), tensors=arrays_of(network),
-            card=replace(self.card, data=data, training=training),
-        )  # fmt: skip
+        return pretrain_on(
+            self, network, sets, steps=steps, batch=batch, rate=rate, decay=decay, report=report
+        )
 
     def encoder(self, scale: tuple[NDArray[Any], NDArray[Any]] | None = None) -> Any:
         """A new encoder with the weights that there are; it gives maps of any batch.
@@ -287,49 +274,25 @@ class FLORO:
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
-        from georama.heads.fitting import tell
-        from georama.heads.pretraining import load_part
+        from georama.heads.pretraining import predictions
 
-        if self.task is None:
-            raise UsageError("this FLORO knows no target", remedy="call fit first")
-        if getattr(self, "_told", None) is None:
-            network = self.network(self.bands, self.task).eval()
-            load_part(network, self.tensors, "")
-            self._told = network.requires_grad_(False)
-        return self.task.decode(tell(self._told, chips))
+        return predictions(self, chips)
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """The mean of the last map over what is known, (n, width)."""
-        from georama.heads.fitting import tell
+        from georama.heads.pretraining import vectors
 
-        return tell(self._ready().pooled, chips).numpy()
+        return vectors(self, chips)
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.fitting import purpose_text
+        from georama.heads.pretraining import save_recipe
 
-        self._ready()
-        settings = json.dumps({key: getattr(self, key) for key in KEPT})
-        told = {"settings": settings, "purpose": purpose_text(self.bands, self.task)}
-        return save_model(folder, self.tensors, self.card, told)
+        return save_recipe(self, folder, KEPT)
 
     @classmethod
     def load(cls, folder: str | Path) -> FLORO:
         """Read what `save` wrote."""
-        from georama.heads.fitting import read_purpose
+        from georama.heads.pretraining import load_recipe
 
-        stored = load_model(folder, "FLORO")
-        if "encoder.patch_embed_multi.proj.weight" not in stored.tensors:
-            raise DataError(f"{folder} holds weights of another model, not of FLORO")
-        bands, task = read_purpose(stored.metadata["purpose"])
-        settings = json.loads(stored.metadata["settings"])
-        return cls(**settings, bands=bands, task=task, card=stored.card, tensors=stored.tensors)
-
-    def _ready(self) -> Any:
-        if not self.tensors:
-            raise UsageError(
-                "this FLORO is not trained", remedy="call pretrain, fit, from_authors or load first"
-            )
-        if getattr(self, "_run", None) is None:
-            self._run = self.encoder().eval().requires_grad_(False)
-        return self._run
+        return cls(**load_recipe(folder, "FLORO", "encoder.patch_embed_multi.proj.weight"))

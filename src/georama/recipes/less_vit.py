@@ -16,7 +16,6 @@ pixels are told as they are unless `normed`, and sizes are for a processor.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,8 +27,7 @@ from numpy.typing import NDArray
 
 from georama.bands import Band
 from georama.card import Card
-from georama.errors import DataError, UsageError
-from georama.model_folder import load_model, save_model
+from georama.errors import DataError
 
 if TYPE_CHECKING:
     from georama.chips import Chips
@@ -181,23 +179,11 @@ class LESSViT:
             decay: Weight decay of the matrices.
             report: Called with a line of losses now and then.
         """
-        from georama.heads.pretraining import arrays_of, sets_of, train_hidden
+        from georama.heads.pretraining import pretrain_on, sets_of
 
-        sets = sets_of(chips, self.patch_px)
-        network = self.autoencoder()
-        history = train_hidden(
-            network, sets, steps=steps, batch=batch, rate=rate, decay=decay, seed=self.seed,
-            title="Pretraining LESS ViT", report=report,
-        )  # fmt: skip
-        training = {
-            "chips": sum(len(some) for some in sets), "steps": steps, "batch": batch,
-            "seed": self.seed,
-            "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},
-        }  # fmt: skip
-        data = self.card.data or "chips of the user"
-        return replace(
-            self, task=None, bands=(), tensors=arrays_of(network),
-            card=replace(self.card, data=data, training=training),
+        return pretrain_on(
+            self, self.autoencoder(), sets_of(chips, self.patch_px), steps=steps, batch=batch,
+            rate=rate, decay=decay, report=report,
         )  # fmt: skip
 
     def encoder(self) -> Any:
@@ -283,53 +269,28 @@ class LESSViT:
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
-        from georama.heads.fitting import tell
-        from georama.heads.pretraining import load_part
+        from georama.heads.pretraining import predictions
 
-        if self.task is None:
-            raise UsageError("this LESS ViT knows no target", remedy="call fit first")
-        if getattr(self, "_told", None) is None:
-            network = self.network(self.bands, self.task).eval()
-            load_part(network, self.tensors, "")
-            self._told = network.requires_grad_(False)
-        return self.task.decode(tell(self._told, chips))
+        return predictions(self, chips)
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """The mean of the last map over what is known, (n, width)."""
-        from georama.heads.fitting import tell
+        from georama.heads.pretraining import vectors
 
-        if not self.tensors:
-            raise UsageError(
-                "this LESS ViT is not trained",
-                remedy="call pretrain, fit, from_authors or load first",
-            )
-        if getattr(self, "_run", None) is None:
-            self._run = self.encoder().eval().requires_grad_(False)
-        return tell(self._run.pooled, chips).numpy()
+        return vectors(self, chips)
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.fitting import purpose_text
+        from georama.heads.pretraining import save_recipe
 
-        if not self.tensors:
-            raise UsageError("this LESS ViT is not trained", remedy="call pretrain or fit first")
-        settings = json.dumps({key: getattr(self, key) for key in KEPT})
-        told = {"settings": settings, "purpose": purpose_text(self.bands, self.task)}
-        return save_model(folder, self.tensors, self.card, told)
+        return save_recipe(self, folder, KEPT)
 
     @classmethod
     def load(cls, folder: str | Path) -> LESSViT:
         """Read what `save` wrote."""
-        from georama.heads.fitting import read_purpose
+        from georama.heads.pretraining import load_recipe
 
-        stored = load_model(folder, "LESS ViT")
-        if "encoder.channel_cls_token" not in stored.tensors:
-            raise DataError(f"{folder} holds weights of another model, not of LESS ViT")
-        bands, task = read_purpose(stored.metadata["purpose"])
-        settings = json.loads(stored.metadata["settings"])
-        for key in ("hidden", "left_out"):
-            settings[key] = settings[key] and tuple(settings[key])
-        return cls(**settings, bands=bands, task=task, card=stored.card, tensors=stored.tensors)
+        return cls(**load_recipe(folder, "LESSViT", "encoder.channel_cls_token"))
 
 
 def _sizes(state: Mapping[str, Any], prefix: str, channel_head: int) -> dict[str, Any]:
