@@ -18,6 +18,7 @@ from georama.encoders.availability import (
     group_maps,
     pack,
     places_of,
+    scale_of,
 )
 from georama.encoders.streams import Streams, patch_centres, row_positions
 from georama.errors import DataError, UsageError
@@ -185,3 +186,14 @@ def test_what_cannot_be_done_is_told() -> None:
         SMALL.pretrain(smooth(2, 12), steps=1)
     with pytest.raises(DataError, match="patch_embed_multi"):
         FLORO.from_authors({"proj.weight": torch.zeros(1)})
+
+
+def test_scales_are_those_of_all_sets_together() -> None:
+    one, other = smooth(6), smooth(3, seed=1).select(SLOTS[:3])
+    other.values[0] = 7.0
+    mean, spread = scale_of([one, other])
+    red = np.concatenate([one.values[:, 0, 2].ravel(), other.values[1:, 0, 2].ravel()])
+    assert abs(mean[2] - red.mean()) < 1e-6
+    assert abs(spread[2] - red.std()) < 1e-6
+    assert abs(mean[8] - one.values[:, 0, 8].mean()) < 1e-3
+    assert scale_of([other])[0][8] == np.float32(2094.924)

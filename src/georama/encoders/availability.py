@@ -187,14 +187,21 @@ def draw_dropped(maps: Tensor, generator: torch.Generator) -> Tensor:
     return dropped
 
 
-def scale_of(chips: Chips) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and spread of the eleven channels over what is valid; the authors' where nothing is."""
+def scale_of(sets: Sequence[Chips]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and spread of the eleven channels over what is valid; the authors' where nothing is.
+
+    Args:
+        sets: Of chips, each with bands of its own.
+    """
     mean, spread = np.array(MEAN, np.float32), np.array(SPREAD, np.float32)
-    for slot, i in enumerate(places_of(chips.bands)):
-        if i is None:
-            continue
-        values = chips.values[:, :, i]
-        seen = values[(values >= _LOW[slot]) & (values <= _HIGH[slot])].astype(np.float64)
-        if seen.size:
-            mean[slot], spread[slot] = seen.mean(), max(seen.std(), 1e-6)
+    found = [places_of(chips.bands) for chips in sets]
+    for slot in range(len(SLOTS)):
+        seen = []
+        for chips, places in zip(sets, found, strict=True):
+            if (i := places[slot]) is not None:
+                values = chips.values[:, :, i]
+                seen.append(values[(values >= _LOW[slot]) & (values <= _HIGH[slot])])
+        whole = np.concatenate(seen).astype(np.float64) if seen else np.empty(0)
+        if whole.size:
+            mean[slot], spread[slot] = whole.mean(), max(whole.std(), 1e-6)
     return mean, spread

@@ -157,21 +157,14 @@ class FLORO:
             decay: Weight decay of the matrices.
             report: Called with a line of losses now and then.
         """
-        from georama.encoders.availability import SLOTS, scale_of
+        from georama.encoders.availability import scale_of
         from georama.heads.pretraining import pretrain_on, sets_of
 
         sets = sets_of(chips, self.patch_px)
         grids = {some.values.shape[-2:] for some in sets}
         if len(grids) > 1:
             raise DataError(f"FLORO is pretrained on chips of one size, got {sorted(grids)}")
-        scales = np.array([scale_of(some) for some in sets], dtype=np.float64)
-        shows = [some.select(SLOTS, by_role=True).known.sum(0) for some in sets]
-        share = np.maximum(np.array(shows, dtype=np.float64), 1e-9)
-        share /= share.sum(0)
-        mean = (scales[:, 0] * share).sum(0)
-        square = (scales[:, 1] ** 2 + scales[:, 0] ** 2) * share
-        spread = np.sqrt(np.maximum(square.sum(0) - mean**2, 1e-12))
-        network = self.autoencoder(grids.pop(), (mean, spread))
+        network = self.autoencoder(grids.pop(), scale_of(sets))
         return pretrain_on(
             self, network, sets, steps=steps, batch=batch, rate=rate, decay=decay, report=report
         )
@@ -265,7 +258,7 @@ class FLORO:
         from georama.heads.pretraining import fit_on
 
         network = self.network(
-            chips.bands, task, None if self.tensors else scale_of(chips), frozen=frozen
+            chips.bands, task, None if self.tensors else scale_of([chips]), frozen=frozen
         )
         return fit_on(
             self, network, chips, truth, task, steps=steps, batch=batch, rate=rate, decay=decay,
