@@ -214,8 +214,10 @@ def score_less(model, held: list[Chips], means: dict[str, float]) -> dict:
             left = (known & ~c & ~p).float()
             count = left.sum((2, 3), keepdim=True)
             visible = (truth * left).sum((2, 3), keepdim=True) / count.clamp(min=1)
-            # Of a hidden band nothing is left but its mean in training.
-            visible = torch.where(count > 0, visible, mean)
+            # Of a hidden band nothing is left, but how bright the others are.
+            others = ((truth - mean) * left).sum((1, 2, 3), keepdim=True)
+            others = others / left.sum((1, 2, 3), keepdim=True).clamp(min=1)
+            visible = torch.where(count > 0, visible, mean + others)
             for kind, hidden in zip(kinds, (c & ~p, p & ~c, c & p), strict=True):
                 counted = hidden & known
                 for i, guess in enumerate((told, mean, visible)):

@@ -51,6 +51,7 @@ CARD = Card(
     left_out="No weights are published. The decoder turns by position too (compat=True: it does "
     "not). A batch shows light and radar together or one of them, never radar as a task of its "
     "own. No dropout inside of attention, no experts in the heads.",
+    licence="none given with the authors' code",
     known_limits=(
         "Bands without a wavelength, heights for example, are not read.",
         "With a radius, places far apart still hear of each other through what sums up.",
