@@ -145,12 +145,12 @@ def worse_by(one: np.ndarray, other: np.ndarray) -> list[float]:
     return [float(v) for v in np.quantile(error[0] / error[1] - 1, (0.025, 0.975))]
 
 
-def floro(found: dict, steps: int, seed: int, report) -> dict:
+def floro(found: dict, steps: int, settings: dict, report) -> dict:
     from georama.recipes.floro import FLORO
 
     since = time.perf_counter()
     model = FLORO(width=96, depth=4, heads=3, decoder_width=64, decoder_depth=2, layer_scale=0.1,
-                  drop=0.0, seed=seed)  # fmt: skip
+                  drop=0.0, **settings)  # fmt: skip
     model = model.pretrain(
         [train for train, _ in found.values()], steps=steps, batch=16, rate=2e-3, report=report
     )
@@ -227,13 +227,13 @@ def score_less(model, held: list[Chips], means: dict[str, float]) -> dict:
     return {k: dict(zip(guesses, v[:3] / v[3], strict=True)) for k, v in sums.items()}
 
 
-def less_vit(found: dict, steps: int, seed: int, report) -> dict:
+def less_vit(found: dict, steps: int, settings: dict, report) -> dict:
     from georama.recipes.less_vit import LESSViT
 
     since = time.perf_counter()
     means = training_means([train for train, _ in found.values()])
     told: dict = {"steps": steps}
-    model = LESSViT(depth=2, decoder_depth=1, seed=seed).pretrain(
+    model = LESSViT(depth=2, decoder_depth=1, **settings).pretrain(
         [some_bands(train, TRAINED) for train, _ in found.values()], steps=steps, batch=8,
         rate=3e-3, report=report,
     )  # fmt: skip
@@ -249,6 +249,7 @@ if __name__ == "__main__":
     parser.add_argument("--recipe", choices=["floro", "less_vit"], default="floro")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compat", action="store_true", help="the authors' defects included")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     found = samples(asked.folder, SIDE[asked.recipe])
@@ -259,5 +260,6 @@ if __name__ == "__main__":
     def report(line: str) -> None:
         print(f"{time.perf_counter() - began:.0f} s: {line}", flush=True)
 
+    settings = {"seed": asked.seed, "compat": asked.compat}
     run = {"floro": floro, "less_vit": less_vit}[asked.recipe]
-    print(json.dumps(run(found, asked.steps, asked.seed, report), indent=1, default=float))
+    print(json.dumps(run(found, asked.steps, settings, report), indent=1, default=float))
