@@ -115,21 +115,18 @@ def group_maps(valid: Tensor) -> Tensor:
     """Where each of the seven groups is valid, (b, 7, h, w), of channels (b, 11, h, w)."""
     there = valid.flatten(2).any(2)[:, :, None, None]
     maps = []
-    for stack, groups in ((valid[:, :8], OPTICAL), (valid[:, 8:], OTHERS)):
-        first = 0 if groups is OPTICAL else 8
+    for first, groups in ((0, OPTICAL), (8, OTHERS)):
         for group in groups:
-            own, seen = stack[:, group.channels], there[:, first:][:, group.channels]
-            ok = own.all(1) if group.whole else (own | ~seen).all(1) & seen.any(1)
-            maps.append(ok)
+            own = slice(first + group.channels.start, first + group.channels.stop)
+            ok, seen = valid[:, own], there[:, own]
+            maps.append(ok.all(1) if group.whole else (ok | ~seen).all(1) & seen.any(1))
     return torch.stack(maps, dim=1)
 
 
 def by_channel(groups: Tensor) -> Tensor:
     """What is told of seven groups (b, 7, ...), for each of the eleven channels."""
-    which = [
-        i for i, g in enumerate(GROUPS) for _ in range(g.channels.start, g.channels.stop)
-    ]  # fmt: skip
-    return groups[:, which]
+    sizes = [group.channels.stop - group.channels.start for group in GROUPS]
+    return groups.repeat_interleave(torch.tensor(sizes, device=groups.device), dim=1)
 
 
 def pack(
