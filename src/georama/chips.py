@@ -78,9 +78,7 @@ class Chips:
         Raises:
             DataError: None of them is there.
         """
-        own = {band.key: i for i, band in enumerate(self.bands)}
-        roles = {band.role: i for i, band in reversed(list(enumerate(self.bands))) if band.role}
-        found = [own.get(b.key, roles.get(b.role) if by_role else None) for b in bands]
+        found = positions(self.bands, bands, by_role=by_role)
         if all(i is None for i in found):
             raise DataError(
                 f"wanted bands {listing([b.key for b in bands], most=15)}, the chips have none of "
@@ -150,6 +148,18 @@ class Batch:
         """The batch without what is `hidden`, a mask that broadcasts to (b, t, c, h, w)."""
         known = self.known & ~hidden
         return replace(self, values=self.values * known, known=known)
+
+
+def positions(
+    own: Sequence[Band], wanted: Sequence[Band], *, by_role: bool = False
+) -> list[int | None]:
+    """Where each of the wanted bands stands among one's own, None where it does not.
+
+    By role, a band of another sensor with the same role stands in for one that is not there.
+    """
+    keys = {band.key: i for i, band in enumerate(own)}
+    roles = {band.role: i for i, band in reversed(list(enumerate(own))) if band.role}
+    return [keys.get(b.key, roles.get(b.role) if by_role else None) for b in wanted]
 
 
 def typical_scale(bands: Sequence[Band]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
