@@ -144,6 +144,16 @@ class Batch:
         scaled = (self.values - mean.reshape(shape)) / spread.reshape(shape)
         return scaled * self.known
 
+    def padded(self, multiple: int) -> Batch:
+        """The batch with sides that are multiples of this; what is added at the ends is unknown."""
+        from torch.nn import functional as F
+
+        h, w = self.values.shape[-2:]
+        more = (0, -w % multiple, 0, -h % multiple)
+        if not any(more):
+            return self
+        return replace(self, values=F.pad(self.values, more), known=F.pad(self.known, more))
+
     def hide(self, hidden: Tensor) -> Batch:
         """The batch without what is `hidden`, a mask that broadcasts to (b, t, c, h, w)."""
         known = self.known & ~hidden

@@ -60,3 +60,9 @@ def resized(x: Tensor, like: Tensor | Sequence[int]) -> Tensor:
     if list(x.shape[-2:]) == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def mean_over_known(x: Tensor, known: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """Mean of x over what is known along dimensions; 0 where nothing is. The two broadcast."""
+    weight = known.to(x.dtype).expand_as(x)
+    return (x * weight).sum(dim) / weight.sum(dim).clamp(min=1e-6)

@@ -14,18 +14,12 @@ from torch.nn import functional as F
 
 from georama.bands import Band
 from georama.chips import typical_scale
-from georama.encoders.convolutions import ConvNorm, Norm, resized
+from georama.encoders.convolutions import ConvNorm, Norm, mean_over_known, resized
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from georama.chips import Batch
-
-
-def mean_over_known(x: Tensor, known: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Mean of x over what is known along dimensions; 0 where nothing is. The two broadcast."""
-    weight = known.to(x.dtype).expand_as(x)
-    return (x * weight).sum(dim) / weight.sum(dim).clamp(min=1e-6)
 
 
 class UNetEncoder(nn.Module):
