@@ -144,6 +144,17 @@ class Batch:
         scaled = (self.values - mean.reshape(shape)) / spread.reshape(shape)
         return scaled * self.known
 
+    def select(self, bands: Sequence[Band], *, by_role: bool = False) -> Batch:
+        """These bands in this order; one that the batch does not have is unknown everywhere."""
+        found = positions(self.bands, bands, by_role=by_role)
+        there = self.known.new_tensor([i is not None for i in found])
+        # What is not there is read off the first band and hidden.
+        index = [i or 0 for i in found]
+        picked = replace(
+            self, bands=tuple(bands), values=self.values[:, :, index], known=self.known[:, :, index]
+        )
+        return picked.hide(~there.reshape(-1, 1, 1))
+
     def padded(self, multiple: int) -> Batch:
         """The batch with sides that are multiples of this; what is added at the ends is unknown."""
         from torch.nn import functional as F

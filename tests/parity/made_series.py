@@ -1,4 +1,4 @@
-"""Simulated series, masks and weights for the parity of Presto, Galileo and MDiCo, alike anywhere."""
+"""Simulated series, masks and weights for the parity of networks of series, alike anywhere."""
 
 from itertools import product
 
@@ -9,13 +9,13 @@ from made_images import array, weights
 __all__ = ["GALILEO", "PATTERNS", "array", "galileo_case", "presto_case", "project", "weights"]
 
 PATTERNS = np.array(list(product([False, True], repeat=10)))
-"""Every way to have or lack Presto's groups and land cover (1024, 10); greenness follows two of them."""
+"""Ways to have or lack Presto's groups and land cover (1024, 10); greenness follows its bands."""
 GALILEO = {"space_time": (7, 13), "space": (3, 16), "time": (3, 6), "static": (4, 18)}
 """Groups and bands of Galileo's four kinds of input."""
 
 
 def presto_case(months: int = 3) -> dict[str, torch.Tensor]:
-    """Physical inputs: values (1024, t, 17), one row a pattern, and masks that differ by date too."""
+    """Physical inputs: values (1024, t, 17), one row a pattern; some masks differ by date too."""
     n = len(PATTERNS)
     low = torch.tensor([-30.0, -35.0, *[0.0] * 10, 260.0, 0.0, 0.0, 0.0, 0.0])
     high = torch.tensor([5.0, -5.0, *[0.9] * 10, 310.0, 0.02, 3000.0, 40.0, 8.0])

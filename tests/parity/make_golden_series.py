@@ -10,7 +10,6 @@ replaced by a plain module.
 
 import argparse
 import sys
-import types
 from pathlib import Path
 
 import made_series as made

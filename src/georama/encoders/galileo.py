@@ -50,9 +50,7 @@ _OF = {
                            "irrigation")),
     "LS": ("landscan", ("people",)),
 }  # fmt: skip
-_KEPT = {
-    group: tuple(SENSORS[name].band(b) for b in names) for group, (name, names) in _OF.items()
-}
+_KEPT = {group: tuple(SENSORS[name].band(b) for b in names) for group, (name, names) in _OF.items()}
 BANDS = tuple(band for bands in _KEPT.values() for band in bands)
 
 # Means and deviations of the authors' pretraining data (config/normalization.json) in the units of
@@ -153,7 +151,7 @@ class Galileo(nn.Module):
             for groups in (TIME, STATIC)
         )
         self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio=mlp_ratio, eps=1e-5) for _ in range(depth)
+            Block(width, heads, mlp_ratio=mlp_ratio, eps=1e-5, drop=drop) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
         self.register_buffer("pos_embed", _sincos(torch.arange(longest), self.part))
@@ -198,7 +196,7 @@ class Galileo(nn.Module):
 
     def groups(self, batch: Batch) -> Groups:
         """What a batch shows, group by group; sides are multiples of the patch."""
-        b, t, _, h, w = batch.values.shape
+        h, w = batch.values.shape[-2:]
         patch = 1 if h == w == 1 else self.patch_px
         found = Groups(
             months=months_of(batch.days, _JUNE),
@@ -217,7 +215,10 @@ class Galileo(nn.Module):
             elif name in SPACE:
                 values, known = mean_over_known(values, known, 3), known.any(3)
             elif name in STATIC:
-                values, known = mean_over_known(values, known, (1, 2, 3)), known.flatten(1, 3).any(1)
+                values, known = (
+                    mean_over_known(values, known, (1, 2, 3)),
+                    known.flatten(1, 3).any(1),
+                )
             if name == "ERA5":
                 # The authors' rain is that of the month.
                 values = values * values.new_tensor([1.0, _MONTH_DAYS])
@@ -265,8 +266,7 @@ class Galileo(nn.Module):
         batch = self._fitted(batch)
         groups = self.groups(batch)
         return [
-            patches.transpose(1, 2).unflatten(2, groups.grid)
-            for patches, _ in self.layers(groups)
+            patches.transpose(1, 2).unflatten(2, groups.grid) for patches, _ in self.layers(groups)
         ]
 
     def pooled(self, batch: Batch) -> Tensor:
@@ -307,8 +307,8 @@ class Galileo(nn.Module):
         cells = torch.arange(rows * columns, device=when.device)
         none = when.new_zeros
 
-        def add(name: str, x: Tensor, code: list[Tensor], cell: Tensor) -> None:
-            code = torch.cat([c.expand(*x.shape[:-1], -1) for c in code], dim=-1)
+        def add(name: str, x: Tensor, codes: list[Tensor], cell: Tensor) -> None:
+            code = torch.cat([c.expand(*x.shape[:-1], -1) for c in codes], dim=-1)
             tokens = (x + code).flatten(1, -2)
             found.append((tokens, groups.seen[name].reshape(b, -1), cell))
 
@@ -368,7 +368,7 @@ class FlexibleEmbed(nn.Module):
 
 
 def whole_patches(known: Tensor, patch_px: int) -> Tensor:
-    """Pixels (b, h, w, ...) to patches (b, rows, columns, ...): known where all their pixels are."""
+    """Pixels (b, h, w, ...) to patches (b, rows, columns, ...), known where every pixel is."""
     b, h, w, *rest = known.shape
     parts = known.reshape(b, h // patch_px, patch_px, w // patch_px, patch_px, *rest)
     return parts.all(4).all(2)

@@ -114,9 +114,7 @@ class Presto(nn.Module):
             ) from None
         return network
 
-    def layers(
-        self, values: Tensor, known: Tensor, months: Tensor, lonlat: Tensor
-    ) -> list[Tensor]:
+    def layers(self, values: Tensor, known: Tensor, months: Tensor, lonlat: Tensor) -> list[Tensor]:
         """Mean tokens (n, width) after each block, normed.
 
         Args:
@@ -125,7 +123,7 @@ class Presto(nn.Module):
             months: (n, t) from 0 to 11.
             lonlat: (n, 2) degrees; NaN where unknown.
         """
-        n, t, _ = values.shape
+        t = values.shape[1]
         if t > self.longest:
             raise UsageError(
                 f"Presto reads {self.longest} dates at most, got {t}",

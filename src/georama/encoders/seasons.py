@@ -1,4 +1,4 @@
-"""When and where as numbers that encoders of series share: months of the year, points on a sphere."""
+"""When and where, as encoders of series take it: months of the year, points on a sphere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def months_of(days: Tensor, default: Tensor | int) -> Tensor:
 
 
 def month_table(width: int) -> Tensor:
-    """Position of each month in the year (12, width): the sine in one half, the cosine beside it."""
+    """Place of each month in the year (12, width): the sine in one half, then the cosine."""
     angle = torch.arange(12, dtype=torch.float64) * (2 * math.pi / 12)
     half = width // 2
     return torch.cat([angle.sin()[:, None].repeat(1, half), angle.cos()[:, None].repeat(1, half)],
