@@ -4,14 +4,17 @@ from itertools import product
 
 import numpy as np
 import torch
-from made_images import array, weights
-
-__all__ = ["GALILEO", "PATTERNS", "array", "galileo_case", "presto_case", "project", "weights"]
+from made_images import array
 
 PATTERNS = np.array(list(product([False, True], repeat=10)))
 """Ways to have or lack Presto's groups and land cover (1024, 10); greenness follows its bands."""
 GALILEO = {"space_time": (7, 13), "space": (3, 16), "time": (3, 6), "static": (4, 18)}
 """Groups and bands of Galileo's four kinds of input."""
+
+SENSORS = {"sentinel-1": 2, "sentinel-2-l2a": 5}
+"""Sensors of MDiCo's case and the count of their bands."""
+TEMPCNN = {"sequence_length": 6, "hidden_dims": 8, "dropout": 0.0, "n_layers": 2}
+AMOUNTS = {"mean": 100.0, "std": 40.0}
 
 
 def presto_case(months: int = 3) -> dict[str, torch.Tensor]:
@@ -69,6 +72,14 @@ def galileo_case(kind: int) -> dict[str, torch.Tensor]:
     if not any(case[f"{name}_seen"].any() for name in GALILEO):
         case["static_seen"][0, 1] = True
     return case
+
+
+def mdico_case(task: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Scaled series of twelve places by sensor, and their classes or amounts."""
+    series = {name: array(21 + c, 12, 6, c) for name, c in SENSORS.items()}
+    if task == "classes":
+        return series, torch.arange(12) % 3
+    return series, 100 + 40 * array(23, 12)
 
 
 def project(vectors: torch.Tensor, count: int = 4) -> np.ndarray:
