@@ -100,7 +100,7 @@ def test_nothing_known_is_nan_and_too_many_dates_are_refused():
     assert np.isfinite(np.delete(vectors, 1, axis=0)).all()
     with pytest.raises(UsageError, match="24 dates at most, got 25"):
         recipe(some_chips(2, 25))
-    with pytest.raises(UsageError, match="--weights"):
+    with pytest.raises(UsageError, match="weights=FILE"):
         Recipe()(chips)
     with pytest.raises(DataError, match="not those of Presto"):
         Recipe.from_authors({"latlon_embed.bias": torch.zeros(4)})

@@ -129,14 +129,19 @@ class CroDiNoKD:
         report: Callable[[str], None] | None = None,
     ) -> CroDiNoKD:
         """Train on chips in which sensors stand side by side; a place may lack some of them."""
+        import torch
+
         from georama.chips import measured_scale
         from georama.heads.fitting import fit_task
 
         network = self.network(chips.bands, task, measured_scale(chips))
-        history = fit_task(
-            network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
-            seed=self.seed, title="Training CroDiNoKD", report=report,
-        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            # What dropout hides is drawn from here.
+            torch.manual_seed(self.seed)
+            history = fit_task(
+                network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
+                seed=self.seed, title="Training CroDiNoKD", report=report,
+            )  # fmt: skip
         training = {
             "places": len(chips), "steps": steps, "batch": batch, "seed": self.seed,
             "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},

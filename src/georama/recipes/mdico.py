@@ -149,15 +149,20 @@ class MDiCo:
         report: Callable[[str], None] | None = None,
     ) -> MDiCo:
         """Train on chips in which sensors stand side by side; a place may lack some of them."""
+        import torch
+
         from georama.chips import measured_scale
         from georama.heads.fitting import fit_task
 
         start = replace(self, dates=chips.values.shape[1])
         network = start.network(chips.bands, task, measured_scale(chips))
-        history = fit_task(
-            network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
-            seed=self.seed, title="Training MDiCo", report=report,
-        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            # What dropout hides is drawn from here.
+            torch.manual_seed(self.seed)
+            history = fit_task(
+                network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
+                seed=self.seed, title="Training MDiCo", report=report,
+            )  # fmt: skip
         training = {
             "places": len(chips), "steps": steps, "batch": batch, "seed": self.seed,
             "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},

@@ -144,13 +144,18 @@ class Presto:
         report: Callable[[str], None] | None = None,
     ) -> Presto:
         """Train the head, or all of it, on chips and their truth in the manner of `Task.loss`."""
+        import torch
+
         from georama.heads.fitting import fit_task
 
         network = self.network(chips.bands, task)
-        history = fit_task(
-            network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
-            seed=self.seed, title="Training Presto", report=report,
-        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            # What dropout hides is drawn from here.
+            torch.manual_seed(self.seed)
+            history = fit_task(
+                network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
+                seed=self.seed, title="Training Presto", report=report,
+            )  # fmt: skip
         training = {
             "chips": len(chips), "steps": steps, "batch": batch, "seed": self.seed,
             "frozen": self.frozen, "published weights": bool(self.weights or self.tensors),
@@ -213,7 +218,8 @@ class Presto:
         if not self.tensors and not self.weights:
             raise UsageError(
                 "this Presto has no weights",
-                remedy="give the authors' file with --weights, or call fit or load first",
+                remedy="give the authors' file (weights=FILE; --set weights=FILE in the shell), or "
+                "call fit or load first",
             )
         if getattr(self, "_run", None) is None:
             if self.task is None:
