@@ -24,7 +24,8 @@ from georama.encoders.location import encode_places
 from georama.heads.columns import METRICS, Columns, scores
 from georama.heads.kriging import Kriging
 from georama.heads.learners import Inputs, Learner, Linear, Neighbours
-from georama.heads.predictor import expected_error, fit
+from georama.heads.predictor import expected_error
+from georama.heads.trials import fit
 from georama.places import lonlat as centres_of
 from georama.sampling.splits import blocks
 from georama.sources.labels import labelled

@@ -12,7 +12,8 @@ from georama.heads.columns import Columns, losses, scores
 from georama.heads.joining import FILLED, LAYERS, RAW, Joining, presence, view_of
 from georama.heads.layered import fit_layers
 from georama.heads.learners import Inputs
-from georama.heads.predictor import Predictor, fit
+from georama.heads.predictor import Predictor
+from georama.heads.trials import fit
 
 STATIONS = pd.read_csv(Path(__file__).parent / "data" / "stations.csv", comment="#")
 NAMES = ("climate", "rain", "noise")

@@ -1,5 +1,6 @@
 """Learners against scikit-learn, brute force and themselves after saving."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -206,3 +207,17 @@ def test_chunks_change_nothing():
     fitted = Neighbours().fit(inputs, labels(inputs))
     np.testing.assert_allclose(in_chunks(fitted, inputs, 7), fitted(inputs))
     assert in_chunks(fitted, inputs.take(slice(0, 0))).shape == (0, 1)
+
+
+def test_what_is_taken_is_copied_when_it_is_read_and_not_before():
+    inputs = places(1000)
+    some = inputs.take(np.arange(0, 1000, 3)).take(slice(10, 200)).take(np.array([5, 0]))
+    np.testing.assert_array_equal(some.views["embedding"], inputs.views["embedding"][[45, 30]])
+    np.testing.assert_array_equal(some.lonlat, inputs.lonlat[[45, 30]])
+    assert set(some.views) == set(inputs.views)
+    wide = Inputs(inputs.lonlat, {"embedding": np.zeros((1000, 4000), np.float32)})
+    tracemalloc.start()
+    taken = [wide.take(np.arange(500)) for _ in range(20)]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1e6 < taken[0].views["embedding"].nbytes

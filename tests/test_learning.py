@@ -1,11 +1,17 @@
 """The training loop: a killed run ends where an unbroken one does."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
 
-from georama.errors import DataError
-from georama.learning import train
+from georama.errors import DataError, UsageError
+from georama.learning import find_device, read_history, train
 
 STEPS = 23
 
@@ -139,3 +145,120 @@ def test_reports_name_every_loss():
     run(report=said.append)
     assert len(said) == 5
     assert all("error" in line and "size" in line for line in said)
+
+
+def test_draws_of_a_step_are_one_batch(tmp_path):
+    """Two draws a step are the step of a batch twice as large."""
+    module, optimiser = start()
+    inner = losses(module)
+
+    def both(step):
+        first, second = inner(2 * step), inner(2 * step + 1)
+        return {name: (first[name] + second[name]) / 2 for name in first}
+
+    train(module, optimiser, both, steps=STEPS, warmup=5)
+    apart, history = run(tmp_path, accumulate=2)
+    torch.testing.assert_close(weights(apart), weights(module), rtol=1e-5, atol=1e-6)
+    assert read_history(tmp_path) == (history, STEPS, 2)
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+import test_learning
+module, history = test_learning.run(Path(sys.argv[2]), steps=int(sys.argv[3]))
+from georama.learning import join, leave
+if join().rank == 0:
+    torch.save([test_learning.weights(module), [e["error"] for e in history]], sys.argv[4])
+leave()
+"""
+
+
+def together(*arguments, script=TOGETHER):
+    """Run a script in two processes, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = []
+    for rank in ("0", "1"):
+        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_PORT": port}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", script, os.path.dirname(__file__), *map(str, arguments)],  # noqa: PTH120
+                env={**os.environ, **told, "MASTER_ADDR": "127.0.0.1"},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    said = [one.communicate(timeout=120)[1] for one in started]
+    assert [one.returncode for one in started] == [0, 0], said
+
+
+def test_two_processes_end_where_one_with_the_double_batch_does(tmp_path):
+    together(tmp_path / "two", STEPS, tmp_path / "end.pt")
+    found, errors = torch.load(tmp_path / "end.pt")
+    alone, history = run(accumulate=2)
+    torch.testing.assert_close(found, weights(alone), rtol=1e-5, atol=1e-6)
+    assert errors == pytest.approx([entry["error"] for entry in history], rel=1e-5)
+    # What two began, one alone goes on with: the draws of a step stand in the checkpoint.
+    assert read_history(tmp_path / "two")[2] == 2
+    again, _ = run(tmp_path / "two", killed_at=0)
+    torch.testing.assert_close(weights(again), found, rtol=0, atol=0)
+
+
+def test_processes_share_draws_evenly(monkeypatch):
+    from georama import learning
+
+    monkeypatch.setattr(learning.Crew, "share", lambda self, module: None)
+    monkeypatch.setattr(learning, "join", lambda: learning.Crew(0, 2))
+    with pytest.raises(UsageError, match="2 processes share the 3 draws of a step unevenly"):
+        run(accumulate=3)
+
+
+def test_minutes_become_steps_that_the_checkpoint_keeps(tmp_path):
+    module, optimiser = start()
+    inner = losses(module)
+    history = train(module, optimiser, inner, steps=None, minutes=0.01, folder=tmp_path, every=None)
+    taken = history[-1]["step"]
+    assert taken > 10
+    planned = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["steps"]
+    assert taken <= planned
+    # The trial leaves no trace: as many steps that were asked for give the same.
+    again, optimiser = start()
+    whole = train(again, optimiser, losses(again), steps=planned, every=None)
+    for ours, theirs in zip(history, whole, strict=False):
+        assert ours["error"] == theirs["error"]
+
+
+def test_a_run_that_is_late_ends_early(tmp_path):
+    module, optimiser = start()
+    inner = losses(module)
+
+    def ever_slower(step):
+        time.sleep(0.002 if step < 4 else 0.05)
+        return inner(step)
+
+    history = train(
+        module, optimiser, ever_slower, steps=None, minutes=0.005, folder=tmp_path, every=2
+    )
+    assert history[-1]["step"] < read_history(tmp_path)[1]
+
+
+def test_a_training_wants_steps_or_minutes():
+    with pytest.raises(UsageError, match="wants steps or minutes"):
+        run(steps=None)
+
+
+def test_bfloat16_learns_too():
+    _, whole = run(steps=100)
+    _, mixed = run(steps=100, mixed=True)
+    assert mixed[-1]["error"] == pytest.approx(whole[-1]["error"], rel=0.2)
+
+
+def test_a_device_that_is_not_there_is_told():
+    assert find_device("cpu") == "cpu"
+    with pytest.raises(UsageError, match="'nowhere' is not at hand"):
+        find_device("nowhere")

@@ -183,3 +183,19 @@ def test_location_encoders_do_not_import_torch():
     code = "import sys, georama.verbs.embed, georama.recipes.satclip; print('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"
+
+
+def test_polygons_are_encoded_some_at_a_time_and_alike(monkeypatch):
+    west = np.arange(25.0)
+    places = gpd.GeoDataFrame(geometry=shapely.box(west, 0, west + 1, 1), crs="EPSG:4326")
+    whole = encode_places(Wrap(), places)
+    asked = []
+
+    class Counting(Wrap):
+        def __call__(self, lonlat):
+            asked.append(len(lonlat))
+            return super().__call__(lonlat)
+
+    monkeypatch.setattr("georama.encoders.location.PLACES_AT_ONCE", 10)
+    np.testing.assert_array_equal(encode_places(Counting(), places), whole)
+    assert asked == [160, 160, 80]

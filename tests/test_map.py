@@ -15,9 +15,17 @@ import pytest
 import rasterio
 
 from georama import cli
+from georama.encoders.location import closed_form
 from georama.errors import DataError, ResourceError, UsageError
+from georama.heads.columns import Columns
+from georama.heads.looks import Looks
+from georama.heads.predictor import Predictor
+from georama.products.geotiff import MapWriter
+from georama.products.painting import paint, shown
+from georama.products.unfinished import unfinished
+from georama.sampling.areas import Area, area_of
 from georama.sampling.splits import SCHEMES
-from georama.verbs.map import area_of, map
+from georama.verbs.map import map
 from georama.verbs.predict import predict
 
 STATIONS = pd.read_csv(Path(__file__).parent / "data" / "stations.csv", comment="#")
@@ -416,7 +424,7 @@ def undisturbed(tmp_path_factory):
     """A grid of 40 blocks, smaller ones than usual, and the command that makes it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     NEAR.to_csv(folder / "t.csv", index=False)
-    code = "import sys; import georama.verbs.map as m; m.ROWS_AT_ONCE = 960; "
+    code = "import sys; import georama.products.painting as m; m.ROWS_AT_ONCE = 960; "
     code += "from georama.cli import run; sys.exit(run(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "map", str(folder / "t.csv")]
     command += ["--target", "temperature", "--model", "sh10"]
@@ -515,3 +523,124 @@ def test_the_same_command_with_another_table_starts_clean(tmp_path, capfd):
     with pytest.raises(DataError):
         leave(two, DataError("a wrong row"))
     assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------- honest and told
+
+
+def test_no_cell_of_a_grid_lies_beyond_the_earth():
+    spots = np.array([[0.0, 0.0], [1.0, 1.0]])
+    for edge in (7.0, 0.7, 9.9, 0.5):
+        area = area_of(spots, (-180.0, -90.0, 180.0, 90.0), None, edge, True)
+        height, width = area.geobox.shape
+        west, north = area.geobox.affine * (0.5, 0.5)
+        east, south = area.geobox.affine * (width - 0.5, height - 0.5)
+        assert -180 < west < east < 180
+        assert -90 < south < north < 90
+        assert 180 - east < edge
+        np.testing.assert_allclose(area.latitudes(0, height)[[0, -1]], [north, south])
+
+
+def test_places_across_the_antimeridian_are_told_how_to_be_mapped(tmp_path):
+    lon = np.r_[np.linspace(176, 179, 30), np.linspace(-179.5, -178, 30)]
+    said = plan_of(NEAR.assign(lon=lon, lat=NEAR["lat"] - 65), tmp_path, model="sh10")
+    assert "--bbox 176,SOUTH,180,NORTH and -180,SOUTH,-178,NORTH" in " ".join(said["notes"])
+    assert not plan_of(NEAR, tmp_path, model="sh10")["notes"]
+
+
+def test_places_and_an_area_are_not_both_taken(done, tmp_path):
+    at = done / "stations.csv"
+    with pytest.raises(UsageError, match="--at asks for places and --region and --resolution"):
+        plan_of(NEAR, tmp_path, at=at, region="Italy", resolution=0.5)
+    with pytest.raises(UsageError, match="--at asks for places and --bbox"):
+        predict(done / "out" / "model", out=tmp_path / "x", at=at, bbox=BOX)
+
+
+def test_a_split_that_says_nothing_somewhere_names_the_rows(tmp_path):
+    part = np.where(np.arange(60) % 2 == 0, "a", "b").astype(object)
+    part[[3, 8]] = ""
+    with pytest.raises(DataError, match="rows 5 and 10 say nothing"):
+        plan_of(NEAR.assign(part=part), tmp_path, split="part")
+
+
+def test_a_table_in_metres_from_python_is_turned_into_degrees(tmp_path):
+    table = gpd.GeoDataFrame(
+        NEAR, geometry=gpd.points_from_xy(NEAR["lon"], NEAR["lat"], crs="EPSG:4326")
+    )
+    said = map(
+        table.to_crs("EPSG:3857"), "temperature", out=tmp_path, plan=True, model="sh10"
+    )  # fmt: skip
+    assert said["box"] == plan_of(NEAR, tmp_path, model="sh10")["box"]
+
+
+def test_what_a_table_to_predict_at_loses_is_told_and_its_columns_kept(at_places, tmp_path, capfd):
+    folder, _, _ = at_places
+    asked = STATIONS.head(6)[["lon", "lat"]].assign(probability=range(6), lower="x")
+    asked.loc[2, "lat"] = np.nan
+    asked.to_csv(tmp_path / "asked.csv", index=False)
+    arguments = ["predict", str(folder / "out" / "model"), "--at", str(tmp_path / "asked.csv")]
+    assert cli.run([*arguments, "--out", str(tmp_path / "out")]) == 0
+    told = capfd.readouterr().err
+    assert "asked.csv: 1 row without lon and lat dropped (row 4)" in told
+    found = gpd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert list(found["probability (given)"]) == [0, 1, 3, 4, 5]
+    assert list(found["lower"]) == ["x"] * 5
+    assert found["probability"].between(0, 1).all()
+    assert "probability of the places given" in told
+
+
+def test_a_model_keeps_the_unit_that_the_column_names(tmp_path):
+    table = NEAR.rename(columns={"temperature": "temperature (K)"})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    box, grid = (5.0, 45.0, 6.0, 46.0), {"resolution": 0.5, "sea": True}
+    map(
+        tmp_path / "t.csv", "temperature (K)", out=tmp_path / "one", bbox=box, model="sh10",
+        check=tmp_path / "t.csv", **grid,
+    )  # fmt: skip
+    predict(tmp_path / "one" / "model", out=tmp_path / "two", bbox=box, **grid)
+    for folder in ("one", "two"):
+        with rasterio.open(tmp_path / folder / "map.tif") as source:
+            assert source.units[0] == "K"
+    said = json.loads((tmp_path / "one" / "scores.json").read_text(encoding="utf-8"))
+    assert "60 of 60 places to check against lie within 100 m" in " ".join(said["notes"])
+
+
+def test_places_in_one_block_are_told(tmp_path):
+    lon, lat = (NEAR[c].head(20).to_numpy(copy=True) for c in ("lon", "lat"))
+    lon[:19], lat[:19] = 10 + 1e-5 * np.arange(19), 50.0
+    table = NEAR.head(20).assign(lon=lon, lat=lat)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    said = map(
+        tmp_path / "t.csv", "temperature", out=tmp_path / "out", at=tmp_path / "t.csv", model="sh10"
+    )
+    assert "blocks could test 1 of the 20 places alone" in " ".join(said["notes"])
+
+
+def test_the_share_that_applies_is_a_share_of_area(done, tmp_path):
+    predictor, card = Predictor.load(done / "out" / "model")
+    area = Area((-180.0, -90.0, 180.0, 90.0), 10.0, None, land_only=False)
+    path = tmp_path / "map.tif"
+    with unfinished(tmp_path, "request") as kept:
+        far, share = paint(
+            path, predictor, Looks(closed_form("sh10")), area, "", card, 0.9, kept
+        )  # fmt: skip
+    with rasterio.open(path) as source:
+        applicable = source.read(4)
+    size = np.cos(np.radians(np.arange(85, -90, -10)))
+    assert share == pytest.approx(size @ (applicable == 1).sum(1) / size.sum() / 36)
+    assert share != pytest.approx((applicable == 1).mean(), abs=5e-4)
+    assert 0.5 * applicable.size < len(far) < 0.8 * applicable.size  # two thirds, as pi goes
+
+
+def test_a_cell_that_mostly_applies_is_shown_so(tmp_path, monkeypatch):
+    area = Area((0.0, 0.0, 12.0, 12.0), 0.01, None, land_only=False)
+    applicable = np.ones(area.geobox.shape, np.uint8)
+    applicable[::2, ::2] = 0
+    amount = np.ones(area.geobox.shape, np.float32)
+    with MapWriter(tmp_path / "map.tif", area.geobox, provenance={}) as writer:
+        arrays = dict.fromkeys(writer.variables, amount)
+        writer.write((0, 1200), {**arrays, "applicable": applicable})
+    monkeypatch.setattr("georama.products.painting.SHOWN_PIXELS", 360_000)
+    seen = shown(tmp_path / "map.tif", Columns("regression", ("t",)), "", 0.9)
+    assert seen["applicable"].shape == (600, 600)
+    assert (seen["applicable"] == 1).all()

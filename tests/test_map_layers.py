@@ -33,6 +33,14 @@ class Height:
         return View(self.name, ("height (m)",), values, np.ones(len(places), bool))
 
 
+class Turned(Height):
+    """Another source of the same name."""
+
+    def observe(self, places):
+        view = super().observe(places)
+        return View(view.name, view.columns, -view.values, view.present)
+
+
 def relief(lon, lat):
     return np.sin(7.3 * lon) * np.cos(9.1 * lat)
 
@@ -198,9 +206,11 @@ def test_another_set_of_layers_is_another_request(folder, tmp_path, monkeypatch)
         (places, []),
         (changed, ["columns:precipitation"]),
         (changed, []),
+        (places, [Height()]),
+        (places, [Turned()]),
     ):
         with pytest.raises(Stop):
             map(table, "temperature", out=tmp_path / "out", sources=sources, **GRID)
     assert seen[0] == seen[1]
-    assert len(set(seen)) == 4  # without layers the column is not read
+    assert len(set(seen)) == 6  # without layers the column is not read
     assert seen[3] == seen[5]

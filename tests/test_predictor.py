@@ -12,7 +12,8 @@ from georama.errors import DataError
 from georama.heads.blend import Blend, Held
 from georama.heads.columns import METRICS, Columns
 from georama.heads.learners import Boosting, Inputs
-from georama.heads.predictor import LEVELS, Predictor, ends, fit
+from georama.heads.predictor import Predictor, ends
+from georama.heads.trials import LEVELS, fit
 from georama.sampling.splits import SCHEMES
 from georama.sources.targets import KINDS
 
@@ -126,6 +127,21 @@ def test_a_missing_or_damaged_model_is_told_in_one_sentence(tmp_path):
         Predictor.load(tmp_path)
     (tmp_path / "predictor.json").write_text("{")
     with pytest.raises(DataError, match="is damaged"):
+        Predictor.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [('"blend"', '"blent"'), ('"learner": "', '"learner": "X'), ('"parts": [', '"parts": [1, ')],
+)
+def test_a_model_with_another_content_is_told_in_one_sentence(was, now, tmp_path):
+    fitted("regression").predictor.save(tmp_path, {})
+    layout = tmp_path / "predictor.json"
+    layout.write_text(layout.read_text().replace(was, now))
+    with pytest.raises(DataError, match="is damaged"):
+        Predictor.load(tmp_path)
+    layout.write_text("[]")
+    with pytest.raises(DataError, match="written by another"):
         Predictor.load(tmp_path)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from georama.errors import DataError, GeoramaError, UsageError
 from georama.modality import MODALITIES, Modality, modality
-from georama.sources.targets import label_column
+from georama.sources.targets import label_column, same_labels
 from georama.sources.world_stack import LAYERS
 
 
@@ -298,3 +298,42 @@ def test_modalities_are_consistent():
             name="a", form="raster", bands=("b", "c"), wavelengths_nm=(None,), unit="1",
             valid=(0, 1), about="a",
         )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------- the same again
+
+
+def test_the_truth_is_cleaned_as_the_labels_were():
+    labels = label_column(table(temp=np.linspace(0, 9, 40)), "temp")
+    truth = np.r_[np.linspace(0, 9, 38), -9999.0, np.nan]
+    places, values = same_labels(table(temp=truth), labels)
+    assert len(places) == len(values) == 38
+    np.testing.assert_allclose(values[:, 0], truth[:38])
+    assert "2 rows without a label" in " ".join(places.attrs["notes"])
+    with pytest.raises(DataError, match=r"temp has to hold numbers, row 3 has “bad”"):
+        same_labels(table(temp=["1.0", "bad", *["2.0"] * 38]), labels)
+
+
+def test_shares_of_the_truth_may_come_in_percent():
+    a = np.linspace(0.1, 0.9, 40)
+    labels = label_column(table(a=a, b=1 - a), "a,b")
+    values = same_labels(table(a=100 * a, b=100 - 100 * a), labels)[1]
+    np.testing.assert_allclose(values, labels.values)
+
+
+def test_codes_with_gaps_are_the_same_classes():
+    labels = label_column(table(code=np.arange(40) % 3), "code")
+    assert labels.kind == "classification"
+    codes = (np.arange(40) % 4).astype(float)
+    codes[0] = np.nan
+    places, values = same_labels(table(code=codes), labels)
+    np.testing.assert_array_equal(values[:, 0], np.where(codes[1:] == 3, -1, codes[1:]))
+    assert "1 class that the map cannot know: 3" in " ".join(places.attrs["notes"])
+
+
+def test_a_truth_without_labels_is_refused():
+    labels = label_column(table(temp=np.linspace(0, 9, 40)), "temp")
+    with pytest.raises(DataError, match="lack the column 'temp'"):
+        same_labels(table(other=np.ones(40)), labels)
+    with pytest.raises(DataError, match="no place to check against has a label"):
+        same_labels(table(temp=np.full(40, np.nan)), labels)

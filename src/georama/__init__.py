@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from georama.verbs.embed import embed, find_encoder
     from georama.verbs.map import map
     from georama.verbs.predict import predict
+    from georama.verbs.pretrain import pretrain
     from georama.verbs.search import search
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ _HOMES = {
     "find_encoder": "georama.verbs.embed",
     "map": "georama.verbs.map",
     "predict": "georama.verbs.predict",
+    "pretrain": "georama.verbs.pretrain",
     "read_places": "georama.sources.tables",
     "search": "georama.verbs.search",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "find_encoder",
     "map",
     "predict",
+    "pretrain",
     "read_places",
     "search",
 ]

@@ -138,6 +138,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.values)
 
+    def to(self, device: Any) -> Batch:
+        """The same batch on another device."""
+        moved = {
+            name: getattr(self, name).to(device) for name in ("values", "known", "lonlat", "days")
+        }
+        return replace(self, **moved)
+
     def scaled(self, mean: Tensor, spread: Tensor) -> Tensor:
         """Values by band with this mean and spread (c,) taken out, 0 where unknown."""
         shape = (1, 1, -1, 1, 1)

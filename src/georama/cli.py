@@ -91,6 +91,10 @@ With = Annotated[
         "columns:A,B, a folder of photographs…",
     ),
 ]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME=VALUE of the recipe or its training; may be repeated."),
+]
 Sensor = Annotated[
     str | None, typer.Option(help="Of the files, e.g. sentinel-2-l2a, where no name tells.")
 ]
@@ -173,7 +177,8 @@ def list_kit(as_json: AsJson = False, debug: Debug = False) -> None:
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Packages; none means all.")] = None,
     group: Annotated[
-        list[str] | None, typer.Option(help="world, labels, demo or models; may be repeated.")
+        list[str] | None,
+        typer.Option(help="world, labels, demo, models or scenes; may be repeated."),
     ] = None,
     apt: Annotated[
         bool, typer.Option("--apt", help="Allow apt-get download for what only Debian has.")
@@ -361,9 +366,9 @@ def fit(
     ] = None,
     chip: Annotated[int, typer.Option(help="Rows and columns that scenes are cut into.")] = 64,
     chips: Annotated[int | None, typer.Option(help="Chips at most.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="NAME=VALUE of the recipe or its training; may be repeated."),
+    settings: Settings = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of the recipe pretrained, to start from.")
     ] = None,
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="Score forests beside the recipe.")
@@ -393,6 +398,7 @@ def fit(
         chip=chip,
         chips=chips,
         settings=given,
+        weights=weights,
         controls=controls,
         seed=seed,
         plan=plan,
@@ -561,6 +567,118 @@ def embed(
     table = embed(places, out, model, weights, **reading, sources=layers or ())
     _note(table.attrs.get("notes", []))
     print(f"{out}: {len(table)} places")
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="For example urbanfusion, satclip, scene, floro.")],
+    scenes: Annotated[
+        list[Path] | None,
+        typer.Argument(help="For a recipe of images: rasters, or folders of the bands of one."),
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the model; a killed run goes on there.")],
+    layers: With = None,
+    at: Annotated[Path | None, typer.Option(help="Learn from the places of this file.")] = None,
+    places: Annotated[
+        int | None, typer.Option(help="Draw so many where the layers overlap; by default 5000.")
+    ] = None,
+    bbox: BBox = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Of training, beside looking; by default 5.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of training, in place of minutes.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Places a step.")] = None,
+    size: Annotated[str | None, typer.Option(help="Of the network: small or base.")] = None,
+    sensor: Sensor = None,
+    bands: Bands = None,
+    chip: Annotated[int, typer.Option(help="Rows and columns that scenes are cut into.")] = 64,
+    chips: Annotated[int | None, typer.Option(help="Chips of a scene at most.")] = None,
+    settings: Settings = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda…")] = "auto",
+    plan: Plan = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Train without labels: a place model on layers of your own, or one of images on scenes."""
+    box = _box(bbox)
+    from georama import recipes
+
+    if scenes or recipe in recipes.of_scenes():
+        _pretrain_scenes(recipe, scenes or [], out, {
+            "sensor": sensor, "bands": bands.split(",") if bands else None, "chip": chip,
+            "chips": chips, "steps": steps, "minutes": minutes, "batch": batch,
+            "settings": dict(_setting(text) for text in settings or ()), "seed": seed,
+            "device": device, "plan": plan,
+        }, as_json)  # fmt: skip
+        return
+    from georama.verbs.pretrain import pretrain
+
+    result = pretrain(
+        recipe,
+        layers or (),
+        out,
+        at=at,
+        places=places,
+        bbox=box,
+        steps=steps,
+        minutes=minutes,
+        batch=batch,
+        size=size,
+        seed=seed,
+        device=device,
+        plan=plan,
+    )
+    if not result:  # one of several processes that is not the first
+        return
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    _note(result.pop("notes"))
+    if plan:
+        _pairs(result)
+        return
+    _learned(result)
+    print(f"\nNext: georama embed places.csv --model {shlex.quote(str(out))}")
+
+
+def _pretrain_scenes(
+    recipe: str, scenes: list[Path], out: Path, options: dict[str, Any], as_json: bool
+) -> None:
+    from georama.verbs.pretrain_scenes import pretrain_scenes
+
+    result = pretrain_scenes(recipe, scenes, out, **options)
+    if not result:  # one of several processes that is not the first
+        return
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    _note(result.pop("notes"))
+    _pairs(result)
+    if not options["plan"]:
+        print(
+            f"\nNext: georama fit {recipe} SCENES --labels FILE --weights {shlex.quote(str(out))}"
+        )
+
+
+def _learned(result: dict[str, Any]) -> None:
+    """What a pretraining cost and how it does on places held out, beside chance."""
+    print(
+        f"{result['recipe']}: {result['trained_on']:,} places, {result['steps']:,} steps in "
+        f"{result['minutes']:g} minutes, {result['places_a_second']:,} places a second"
+    )
+    print(
+        f"held out: {result['held_out']:,} places in blocks of {result['blocks_deg']:g}°, "
+        f"{result['apart_km']:g} km from the next place of the training\n"
+    )
+    print(f"{'':34}{'training':>10}{'held out':>10}{'chance':>10}")
+    for name, told in result["held_out_loss"].items():
+        last = result["loss"].get(name, float("nan"))
+        print(f"{'loss ' + name:34}{last:>10.3f}{told['loss']:>10.3f}{told['chance']:>10.3f}")
+    for name, told in result["retrieval"].items():
+        label = f"recall@10 {name}"[:33]
+        print(f"{label:34}{'':>10}{told['recall@10']:>10.3f}{told['chance@10']:>10.3f}")
 
 
 @app.command()

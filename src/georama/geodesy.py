@@ -34,6 +34,14 @@ def nearest_km(lonlat: NDArray[np.float64], to: NDArray[np.float64]) -> NDArray[
     return chord_to_km(chord)
 
 
+def spacing_deg(lonlat: NDArray[np.float64]) -> float:
+    """How far apart the points (n, 2 degrees) lie, as the median distance to the next one."""
+    from scipy.spatial import KDTree
+
+    chord = KDTree(unit_vectors(lonlat)).query(unit_vectors(lonlat), k=min(2, len(lonlat)))[0]
+    return float(np.degrees(np.median(chord.reshape(len(lonlat), -1)[:, -1])))
+
+
 def step(
     lonlat: NDArray[np.float64],
     bearing_deg: float | NDArray[np.float64],

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+class Advance(Protocol):
+    """Take n steps of a bar, and say a few words beside it, for example a loss."""
+
+    def __call__(self, n: int, said: str = "") -> None:
+        """Move the bar."""
+        ...
+
 
 # rich allows one live display at a time, so a bar opened inside another joins its display.
 _open: list[Progress] = []
 
 
 @contextmanager
-def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress(title: str, total: int | None) -> Iterator[Advance]:
     """Show a bar on standard error while the block runs.
 
     Args:
@@ -23,7 +33,7 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
         total: Number of steps, or None when it is not known beforehand.
 
     Yields:
-        `advance(n)`, to be called after every n steps.
+        `advance(n)`, to be called after every n steps, with words to show if there are any.
     """
     if not sys.stderr.isatty():
         yield _silent
@@ -42,6 +52,20 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
             _open.clear()
 
 
+class Clock:
+    """Seconds of each part of the work, `laps`."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """End the part of this name, and begin the next."""
+        now = time.perf_counter()
+        self.laps[name] = round(now - self._since, 2)
+        self._since = now
+
+
 told: set[str] = set()
 """What was said already, so that the notes at the end need not repeat it."""
 
@@ -52,15 +76,21 @@ def tell(text: str) -> None:
     sys.stderr.write(f"note: {text}\n")
 
 
-def _silent(n: int) -> None:
+def _silent(n: int, said: str = "") -> None:
     """Take a step without showing it."""
 
 
 @contextmanager
-def _one_bar(bars: Progress, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    task = bars.add_task(title, total=total)
+def _one_bar(bars: Progress, title: str, total: int | None) -> Iterator[Advance]:
+    task = bars.add_task(title, total=total, said="")
+
+    def advance(n: int, said: str = "") -> None:
+        if said:
+            bars.update(task, said=said)
+        bars.advance(task, n)
+
     try:
-        yield lambda n: bars.advance(task, n)
+        yield advance
     finally:
         bars.remove_task(task)
 
@@ -91,6 +121,7 @@ def _display() -> Progress:
         MofNCompleteColumn(),
         Rate(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
         console=Console(stderr=True),
         transient=True,
     )

@@ -42,6 +42,38 @@ class View:
         return replace(self, values=self.values[rows], present=self.present[rows])
 
 
+@dataclass(frozen=True, eq=False)
+class Views:
+    """What several sources say of the same n places.
+
+    Attributes:
+        parts: One view a source; one at least.
+    """
+
+    parts: tuple[View, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Whether any source says anything of each place (n,)."""
+        return np.any([view.present for view in self.parts], axis=0)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was noted of the sources, each with its name."""
+        return tuple(
+            note if view.name in note else f"{view.name}: {note}"
+            for view in self.parts
+            for note in view.notes
+        )
+
+    def take(self, rows: NDArray[Any] | slice) -> Views:
+        """The places at these positions."""
+        return Views(tuple(view.take(rows) for view in self.parts))
+
+
 class Source(Protocol):
     """Anything that can be looked at around places: an extract, rasters, columns, photographs."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def listing(items: Iterable[object], *, most: int = 5) -> str:
@@ -38,3 +38,8 @@ def nearest(wanted: str, names: Iterable[object]) -> list[str]:
         return -difflib.SequenceMatcher(None, wanted, name).ratio() - part
 
     return sorted((str(name) for name in names), key=unlike)
+
+
+def title_of(names: Sequence[str]) -> str:
+    """How a map of these columns is called."""
+    return names[0] if len(names) == 1 else f"the shares of {listing(names, most=3)}"

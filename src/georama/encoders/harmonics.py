@@ -8,6 +8,7 @@ m = -l..l, the sine terms at m < 0.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -193,3 +194,49 @@ def spherical_harmonics(
         fill_columns(part, *constants, block)
         out[start : start + BLOCK] = block[:, : len(part)].T
     return out
+
+
+SMALLEST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class RegionalBasis:
+    """Harmonics in their deviations over the places of a region.
+
+    Within a town the harmonics hardly change: a network that reads them as they are sees one place.
+    The deviations belong to the first layer of a network once it is trained (`fold`), so that
+    whoever reads the weights needs to know nothing of it.
+
+    Attributes:
+        degrees: Number of degrees L.
+        convention: Of the harmonics.
+        mean: Of every harmonic over the places (L * L,).
+        spread: Standard deviation (L * L,); 1 for what does not change.
+    """
+
+    degrees: int
+    convention: Convention
+    mean: NDArray[np.float64]
+    spread: NDArray[np.float64]
+
+    @classmethod
+    def over(
+        cls, lonlat: NDArray[np.float64], degrees: int, convention: Convention
+    ) -> RegionalBasis:
+        """The basis of a region that these places (n, 2 degrees) fill."""
+        values = spherical_harmonics(lonlat, degrees, convention)
+        spread = values.std(0)
+        spread[spread < SMALLEST_SPREAD] = 1.0
+        return cls(degrees, convention, values.mean(0), spread)
+
+    def __call__(self, lonlat: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Deviations (n, L * L) at degrees (n, 2)."""
+        values = spherical_harmonics(lonlat, self.degrees, self.convention)
+        return ((values - self.mean) / self.spread).astype(np.float32)
+
+    def fold(
+        self, weight: NDArray[np.floating], bias: NDArray[np.floating]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The layer (out, L * L) that gives of the harmonics what this one gives of deviations."""
+        folded = weight.astype(np.float64) / self.spread
+        return folded.astype(np.float32), (bias - folded @ self.mean).astype(np.float32)

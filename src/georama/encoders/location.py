@@ -35,6 +35,8 @@ CHUNK = 4096
 WIDE_CHUNK = 1024
 # Summing a parallel costs as much as one point, so that a few points on it already repay it.
 POINTS_A_PARALLEL = 4
+PLACES_AT_ONCE = 16_384
+"""A polygon stands for sixteen points, each a row of its own until their mean is taken."""
 
 
 class LocationEncoder(Protocol):
@@ -206,6 +208,14 @@ def encode_places(encoder: LocationEncoder, places: GeoDataFrame) -> NDArray[np.
     Returns:
         (len(places), encoder.width).
     """
+    rows = np.empty((len(places), encoder.width), dtype=np.float32)
+    for start in range(0, len(places), PLACES_AT_ONCE):
+        some = places.iloc[start : start + PLACES_AT_ONCE]
+        rows[start : start + len(some)] = _encode_some(encoder, some)
+    return rows
+
+
+def _encode_some(encoder: LocationEncoder, places: GeoDataFrame) -> Floats:
     from georama.places import points_inside
 
     lonlat, owner, weight = points_inside(places)
@@ -215,7 +225,7 @@ def encode_places(encoder: LocationEncoder, places: GeoDataFrame) -> NDArray[np.
     total = np.zeros((len(places), encoder.width), dtype=np.float64)
     np.add.at(total, owner, rows * weight[:, None])
     share = np.bincount(owner, weights=weight, minlength=len(places))
-    return (total / share[:, None]).astype(np.float32)
+    return total / share[:, None]
 
 
 # ------------------------------------------------------------------------------- closed forms

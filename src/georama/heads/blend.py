@@ -98,6 +98,8 @@ class Blend:
             elif one.scheme == "unlike":
                 # Clusters lie between others as often as at an end; only there a slope runs wild.
                 barred = UNBOUNDED
+            if not use.any():
+                continue
             may = np.array([name not in barred for name in names])
             may |= not may.any()
             guess = np.stack([one.predicted[n][use] for n, m in zip(names, may, strict=True) if m])

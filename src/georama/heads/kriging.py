@@ -136,9 +136,9 @@ class Kriging:
         """The view and what latitude says, (n, d + 4)."""
         return np.concatenate([inputs.views[self.view], inputs.zonal], axis=1, dtype=np.float64)
 
-    def features(self, inputs: Inputs) -> NDArray[np.float32]:
+    def features(self, inputs: Inputs) -> Matrix:
         """What of the view this fitted process tells places apart by: (n, components)."""
-        return in_chunks(lambda some: self._features(some, self.state), inputs).astype(np.float32)
+        return in_chunks(lambda some: self._features(some, self.state), inputs)
 
     def _features(self, inputs: Inputs, state: dict[str, NDArray]) -> NDArray[np.float32]:
         if not self.view:

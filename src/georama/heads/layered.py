@@ -27,9 +27,10 @@ import numpy as np
 
 from georama.errors import UsageError
 from georama.heads.columns import LOWER_IS_BETTER, METRICS, Columns
+from georama.heads.evidence import Fitted
 from georama.heads.joining import view_of
 from georama.heads.learners import Inputs, Matrix
-from georama.heads.predictor import Fitted, conclude, prepare, with_layers
+from georama.heads.trials import conclude, prepare, with_layers
 from georama.sampling.splits import block_edge, blocks
 from georama.trust.gains import Gain, paired_gain
 from georama.trust.robustness import subset_curve, subsets
@@ -56,7 +57,7 @@ def fit_layers(
     """Fit with the layers that help, and say of each what it was worth.
 
     Args:
-        inputs: As for `predictor.fit`, with a view of every layer, see `heads.joining.view_of`.
+        inputs: As for `trials.fit`, with a view of every layer, see `heads.joining.view_of`.
         values: Labels (n, j).
         columns: From `Columns.of`.
         layers: Names of the layers in the order in which they are tried; those that exist
@@ -68,7 +69,7 @@ def fit_layers(
         folds: Of each partition.
 
     Returns:
-        As `predictor.fit`; `layers` has the ladder, what was kept and, from two layers on, the
+        As `trials.fit`; `layers` has the ladder, what was kept and, from two layers on, the
         robustness curve.
     """
     if len(layers) > MOST_LAYERS:

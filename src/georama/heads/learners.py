@@ -9,7 +9,7 @@ Dimensions: n places, d numbers a place, k target columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, Self
@@ -26,6 +26,29 @@ CLIP = 0.25
 """A linear model may leave the range of the labels seen by this share of it."""
 
 
+class _Taken(Mapping[str, Matrix]):
+    """Views at some of the places, copied whenever one is read.
+
+    A fold of a million places is never copied whole: learners read a sample of it, of one view.
+    """
+
+    def __init__(self, views: Mapping[str, Matrix], rows: NDArray[np.integer]) -> None:
+        self.views = views
+        self.rows = rows
+
+    def __getitem__(self, name: str) -> Matrix:
+        return self.views[name][self.rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.views)
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def take(self, rows: NDArray[np.integer] | slice) -> _Taken:
+        return _Taken(self.views, self.rows[rows])
+
+
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """What is known of n places.
@@ -36,14 +59,18 @@ class Inputs:
     """
 
     lonlat: NDArray[np.float64]
-    views: dict[str, Matrix]
+    views: Mapping[str, Matrix]
 
     def __len__(self) -> int:
         return len(self.lonlat)
 
-    def take(self, rows: NDArray[Any] | slice) -> Inputs:
+    def take(self, rows: NDArray[np.integer] | slice) -> Inputs:
         """The places at these positions."""
-        return Inputs(self.lonlat[rows], {name: view[rows] for name, view in self.views.items()})
+        if isinstance(self.views, _Taken):
+            return Inputs(self.lonlat[rows], self.views.take(rows))
+        if isinstance(rows, slice):
+            return Inputs(self.lonlat[rows], {n: view[rows] for n, view in self.views.items()})
+        return Inputs(self.lonlat[rows], _Taken(self.views, rows))
 
     @cached_property
     def vectors(self) -> NDArray[np.float64]:
@@ -104,8 +131,10 @@ class Linear:
     state: dict[str, NDArray] = field(default_factory=dict, repr=False)
 
     def _columns(self, inputs: Inputs) -> Matrix:
-        view = inputs.views[self.view].astype(np.float64, copy=False)
-        return np.concatenate([view, inputs.zonal], axis=1) if self.zonal else view
+        view = inputs.views[self.view]
+        if not self.zonal:
+            return view.astype(np.float64, copy=False)
+        return np.concatenate([view, inputs.zonal], axis=1, dtype=np.float64)
 
     def fit(self, inputs: Inputs, target: Matrix) -> Self:
         """Standardise, then choose a penalty for every column.
@@ -120,7 +149,8 @@ class Linear:
         n = len(columns)
         mean, spread = columns.mean(0), columns.std(0)
         scale = np.where(spread > 1e-9, 1.0 / np.maximum(spread, 1e-9), 0.0)
-        columns = (columns - mean) * scale
+        columns = columns - mean  # never in place: it may be the view of the caller
+        columns *= scale
         centre = target.mean(0)
         values, axes = np.linalg.eigh(columns.T @ columns)
         values = np.maximum(values, 0.0)[:, None]
@@ -188,7 +218,7 @@ class Boosting:
         parts = [inputs.vectors, tilt]
         if self.view:
             parts.insert(0, inputs.views[self.view])
-        return np.concatenate(parts, axis=1).astype(np.float32)
+        return np.concatenate(parts, axis=1, dtype=np.float32)
 
     def fit(self, inputs: Inputs, target: Matrix) -> Self:
         """Grow the trees; large tables are thinned to `most` places first."""
@@ -291,12 +321,7 @@ class Neighbours:
         return replace(self, state=arrays)
 
 
-def in_chunks(
-    predict: Callable[[Inputs], Matrix], inputs: Inputs, size: int = 8192
-) -> NDArray[np.float64]:
+def in_chunks(predict: Callable[[Inputs], Matrix], inputs: Inputs, size: int = 8192) -> Matrix:
     """Apply `predict` to at most `size` places at a time."""
-    parts: list[NDArray[np.float64]] = [
-        np.asarray(predict(inputs.take(slice(s, s + size))), dtype=np.float64)
-        for s in range(0, len(inputs), size)
-    ]
+    parts = [predict(inputs.take(slice(s, s + size))) for s in range(0, len(inputs), size)]
     return np.concatenate(parts) if parts else np.empty((0, 1))

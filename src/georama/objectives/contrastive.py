@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -47,3 +51,22 @@ def multi_positive_cross_entropy(
         return -told.mean()
 
     return 0.5 * (one_way(cosines, belongs) + one_way(cosines.T, belongs.T))
+
+
+def contrast_of(
+    a: NDArray[np.floating], b: NDArray[np.floating], scale: float, batch: int
+) -> tuple[float, float]:
+    """The symmetric cross-entropy of finished embeddings, batch by batch, and that of strangers.
+
+    Args:
+        a: First view (n, d).
+        b: Second view (n, d).
+        scale: Inverse temperature.
+        batch: Rows that are contrasted with each other; a shorter rest is left out.
+    """
+    batch = min(batch, len(a))
+    losses = [
+        float(symmetric_cross_entropy(torch.as_tensor(a[rows]), torch.as_tensor(b[rows]), scale))
+        for rows in (slice(k, k + batch) for k in range(0, len(a) - batch + 1, batch))
+    ]
+    return sum(losses) / len(losses), math.log(batch)

@@ -10,22 +10,28 @@ each side runs alone: coordinates, graphs, bands, or graphs and bands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from georama.card import Card
-from georama.encoders.harmonics import Convention, spherical_harmonics
-from georama.encoders.location import Siren, check_lonlat
+from georama.encoders.harmonics import Convention, RegionalBasis, spherical_harmonics
+from georama.encoders.location import Siren, check_lonlat, workers
 from georama.errors import DataError, UsageError
+from georama.geodesy import spacing_deg
+from georama.learning import Course, Judgement
 from georama.model_folder import MODEL, load_model, save_model
 
 if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
     from georama.encoders.graph import PlaceGraphNet
+    from georama.sources.own_layers import Layer
     from georama.sources.place_graphs import Bands, PlaceGraphs
 
 CARD = Card(
@@ -54,6 +60,44 @@ CARD = Card(
     ),
 )
 PACKAGED = Path(__file__).parents[1] / "weights" / "osmgraphclip"
+TEXT_WIDTH, MOST = 64, 32
+"""Of pretraining: width of the label embeddings, and things of a type in a graph."""
+HALVES_M, ENOUGH = (100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0), 60
+"""Half the width of the boxes: the first in which half of the places have so many things."""
+BANDS = (2, 10, 20)
+"""Radii of the bands in such halves, as in the paper, whose half is 1,000 m; 50 km at the most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What stands around n places.
+
+    Attributes:
+        graphs: One a place.
+        bands: One a place.
+        half_m: Half the width of the boxes of the graphs.
+    """
+
+    graphs: PlaceGraphs
+    bands: Bands
+    half_m: float
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Whether anything stands around each place (n,)."""
+        return self.graphs.present | self.bands.present
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was repaired or left out."""
+        return self.graphs.notes
+
+    def take(self, rows: NDArray[Any] | slice) -> Around:
+        """The places at these positions."""
+        return replace(self, graphs=self.graphs.take(rows), bands=self.bands.take(rows))
 
 
 @dataclass(eq=False)
@@ -91,6 +135,15 @@ class OSMGraphCLIP:
     card: Card = CARD
     tensors: dict[str, NDArray[np.floating]] = field(default_factory=dict, repr=False)
 
+    usual_batch: ClassVar[int] = 256
+    looks_at: ClassVar[tuple[str, ...]] = ("osm",)
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {
+            "width": 128, "hidden": 256, "dropout": 0.1, "nodes": 64, "pooled": 128, "inner": 64,
+        },
+        "base": {},
+    }  # fmt: skip
+
     @property
     def name(self) -> str:
         """The name on the card."""
@@ -102,14 +155,18 @@ class OSMGraphCLIP:
         graphs: PlaceGraphs,
         bands: Bands | None = None,
         *,
-        steps: int = 2000,
+        steps: int | None = 2000,
         batch: int = 256,
         rate: float = 1e-4,
         decay: float = 0.01,
         jitter_deg: float = 0.01,
         hide: float = 0.15,
+        regional: bool = False,
+        minutes: float | None = None,
+        accumulate: int | None = None,
+        device: str = "cpu",
         folder: Path | None = None,
-        every: int = 200,
+        every: int | None = 200,
         report: Callable[[str], None] | None = None,
     ) -> OSMGraphCLIP:
         """Train both sides on places and what stands around them.
@@ -125,8 +182,13 @@ class OSMGraphCLIP:
             jitter_deg: Coordinates move by up to this in each step.
             hide: Share of places whose graph is hidden, and of others whose bands are, so that
                 either is enough later.
+            regional: Read the harmonics in their deviations over the places, which a region
+                smaller than a continent needs.
+            minutes: Of training, where steps is None.
+            accumulate: Draws a step, see `learning.train`.
+            device: Where the network is trained.
             folder: Where a checkpoint goes that a killed run goes on from.
-            every: Steps between checkpoints.
+            every: Steps between checkpoints, see `learning.train`.
             report: Called with a line of losses now and then.
 
         Raises:
@@ -141,6 +203,9 @@ class OSMGraphCLIP:
         lonlat = check_lonlat(lonlat)
         usable = _usable(lonlat, graphs, bands)
         batch, hide = min(batch, len(usable)), 0.0 if self.compat else hide
+        local = None
+        if regional:
+            local = RegionalBasis.over(lonlat[usable], self.degrees, self.convention)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             net = PlaceGraphNet(
@@ -155,7 +220,7 @@ class OSMGraphCLIP:
                 heads=self.heads,
                 layers=self.layers,
                 compat=self.compat,
-            )
+            ).to(device)
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
                 generator = np.random.default_rng([self.seed, step])
@@ -166,34 +231,44 @@ class OSMGraphCLIP:
                 near = np.clip(near, (-180, -90), (180, 90))
                 same = near.astype(np.float32) if self.compat else lonlat[some]
                 positive = (same[:, None] == same[None]).all(axis=-1)
-                basis = spherical_harmonics(near, self.degrees, self.convention, np.float32)
+                if local is not None:
+                    basis = local(near)
+                else:
+                    basis = spherical_harmonics(near, self.degrees, self.convention, np.float32)
                 around, told, shown, banded = graphs.take(some), None, None, None
                 if bands is not None:
                     part = bands.take(some)
                     told = to_tensors(part, squash=not self.compat)
+                    told = {key: value.to(device) for key, value in told.items()}
                     chance = generator.uniform(size=batch)
                     both = around.present & part.present
-                    shown = torch.from_numpy(~(both & (chance < hide)))
-                    banded = torch.from_numpy(part.present & ~(both & (chance > 1 - hide)))
-                seen = net.encode_seen(to_hetero(around), told, banded, shown)
-                here = net.nnet(torch.from_numpy(basis))
-                owned = torch.from_numpy(positive)
+                    shown = torch.from_numpy(~(both & (chance < hide))).to(device)
+                    banded = part.present & ~(both & (chance > 1 - hide))
+                    banded = torch.from_numpy(banded).to(device)
+                seen = net.encode_seen(to_hetero(around).to(device), told, banded, shown)
+                here = net.nnet(torch.from_numpy(basis).to(device))
+                owned = torch.from_numpy(positive).to(device)
                 return {"contrast": multi_positive_cross_entropy(seen, here, net.scale, owned)}
 
             optimiser = adamw(net, rate, decay)
             asked = f"{self!r} {steps} {batch} {rate} {decay} {jitter_deg} {hide} {len(usable)}"
+            asked += f" {regional} {minutes}" if regional or minutes else ""
             history = train(
                 net,
                 optimiser,
                 loss_at,
                 steps=steps,
+                minutes=minutes,
+                accumulate=accumulate,
+                samples=batch,
                 title="Training OSMGraphCLIP",
                 folder=folder,
                 every=every,
                 fingerprint=asked,
                 report=report,
             )
-        training = {"places": len(usable), "steps": steps, "batch": batch, "seed": self.seed}
+        training = {"places": len(usable), "steps": history[-1]["step"], "batch": batch}
+        training |= {"seed": self.seed}
         training |= {"rate": rate, "last_loss": round(history[-1]["contrast"], 4)}
         card = replace(
             self.card,
@@ -201,8 +276,81 @@ class OSMGraphCLIP:
             gives=self.card.gives.replace("256", str(self.width)),
             training=training | {"degrees": self.degrees, "convention": self.convention},
         )
-        tensors = {key: value.numpy() for key, value in net.state_dict().items()}
+        tensors = {key: value.cpu().numpy() for key, value in net.state_dict().items()}
+        if local is not None:
+            first = ("nnet.layers.0.weight", "nnet.layers.0.bias")
+            folded = local.fold(*(tensors[key] for key in first))
+            tensors |= dict(zip(first, folded, strict=True))
         return replace(self, tensors=tensors, card=card)
+
+    @classmethod
+    def gather(
+        cls, layers: Sequence[Layer], places: GeoDataFrame, folder: Path | None
+    ) -> tuple[list[Layer], Around]:
+        """Graphs and bands around places, out of one extract.
+
+        Raises:
+            UsageError: There are several extracts, or one that is no file.
+        """
+        from georama.places import lonlat
+        from georama.sources.osm import MOST_RADIUS_M, read_things
+        from georama.sources.place_graphs import ThingTable, build_store, hashed_ngrams
+
+        if len(layers) != 1 or layers[0].path is None:
+            raise UsageError(
+                f"OSMGraphCLIP reads one extract, got {len(layers)} layers",
+                remedy="join them into one file, or give one",
+            )
+        points, path = lonlat(places), layers[0].path
+        embed = partial(hashed_ngrams, width=TEXT_WIDTH)
+        things = ThingTable.read(read_things(path, around=(points, MOST_RADIUS_M)), embed)
+        half_m = next(
+            (m for m in HALVES_M if np.median(things.counts(points, m)) >= ENOUGH), HALVES_M[-1]
+        )
+        radii_m = [k * min(half_m, MOST_RADIUS_M / max(BANDS)) for k in BANDS]
+        if folder is None:
+            graphs = things.graphs(points, half_m, most=MOST)
+            return list(layers), Around(graphs, things.bands(points, radii_m), half_m)
+        built = build_store(
+            things, points, folder / "graphs", half_m=half_m, radii_m=radii_m, most=MOST,
+            processes=workers(),
+        )  # fmt: skip
+        return list(layers), Around(*built, half_m)
+
+    @classmethod
+    def pretrain(
+        cls, lonlat: NDArray[np.float64], seen: Around, size: str, course: Course
+    ) -> OSMGraphCLIP:
+        """Train on what `gather` gave."""
+        model = cls(**cls.sizes[size], seed=course.seed).fit(
+            lonlat,
+            seen.graphs,
+            seen.bands,
+            batch=course.batch or cls.usual_batch,
+            rate=1e-3,
+            jitter_deg=spacing_deg(lonlat),
+            regional=True,
+            device=course.device,
+            **course.loop,
+        )
+        told = {
+            "half_m": seen.half_m,
+            "text": f"spelling of labels, hashed to {TEXT_WIDTH} numbers",
+        }
+        return replace(model, card=replace(model.card, training=model.card.training | told))
+
+    def judge(self, lonlat: NDArray[np.float64], seen: Around) -> Judgement:
+        """Contrast and pairs of places that were held out."""
+        from georama.objectives.contrastive import contrast_of
+
+        here, there = self(lonlat), self.see(seen.graphs, seen.bands)
+        scale = float(np.exp(min(self.tensors["logit_scale"], np.log(100.0))))
+        loss, strange = contrast_of(here, there, scale, self.card.training["batch"])
+        pairs = {
+            "coordinates to things": (here, there),
+            "graphs to bands": (self.see(seen.graphs), self.see(None, seen.bands)),
+        }
+        return Judgement({"contrast": loss}, {"contrast": strange}, pairs)
 
     def __call__(self, lonlat: NDArray[np.float64]) -> NDArray[np.float32]:
         """Embed degrees (n, 2), longitude first."""

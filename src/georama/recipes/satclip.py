@@ -10,19 +10,28 @@ are read by `encoders.checkpoints`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from georama.card import Card
-from georama.encoders.harmonics import Convention, spherical_harmonics
+from georama.encoders.harmonics import Convention, RegionalBasis, spherical_harmonics
 from georama.encoders.location import Siren, check_lonlat
 from georama.errors import DataError, UsageError
+from georama.geodesy import spacing_deg
+from georama.learning import Course, Judgement
 from georama.model_folder import MODEL, load_model, save_model
+from georama.sample import Views
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+    from georama.sources.own_layers import Layer
 
 CARD = Card(
     name="satclip",
@@ -46,6 +55,7 @@ CARD = Card(
 )
 QUANTILES = (0.1, 0.5, 0.9)
 SMALLEST_DEVIATION = 1e-6
+PAIR = "coordinates to rasters"
 
 
 @dataclass(eq=False)
@@ -70,6 +80,13 @@ class SatCLIP:
     card: Card = CARD
     tensors: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
+    usual_batch: ClassVar[int] = 512
+    looks_at: ClassVar[tuple[str, ...]] = ("raster",)
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {"width": 128, "hidden": 256, "dropout": 0.1},
+        "base": {},
+    }
+
     @property
     def name(self) -> str:
         """The name on the card."""
@@ -81,11 +98,17 @@ class SatCLIP:
         features: NDArray[np.floating] | None = None,
         *,
         image: Callable[[Any], Any] | None = None,
-        steps: int = 2000,
+        steps: int | None = 2000,
         batch: int = 512,
         rate: float = 1e-4,
         decay: float = 0.01,
         jitter_deg: float = 0.01,
+        regional: bool = False,
+        minutes: float | None = None,
+        accumulate: int | None = None,
+        device: str = "cpu",
+        folder: Path | None = None,
+        every: int | None = 200,
         report: Callable[[str], None] | None = None,
     ) -> SatCLIP:
         """Train both sides on pairs of a place and what is seen there.
@@ -99,6 +122,13 @@ class SatCLIP:
             rate: Peak learning rate.
             decay: Weight decay of the matrices.
             jitter_deg: Coordinates move by up to this in each step.
+            regional: Read the harmonics in their deviations over the places, which a region
+                smaller than a continent needs.
+            minutes: Of training, where steps is None.
+            accumulate: Draws a step, see `learning.train`.
+            device: Where the network is trained.
+            folder: For the checkpoint of which a killed run goes on; None keeps nothing.
+            every: Steps between checkpoints, see `learning.train`.
             report: Called with a line of losses now and then.
         """
         import torch
@@ -108,8 +138,11 @@ class SatCLIP:
         from georama.objectives.contrastive import symmetric_cross_entropy
 
         lonlat, seen = _pairs(places, features, image)
-        mean, spread = seen.mean(0), np.maximum(seen.std(0), SMALLEST_DEVIATION)
+        mean, spread = seen.mean(0), seen.std(0)
+        # A constant column stays at 0 instead of showing its rounding.
+        spread[spread < SMALLEST_DEVIATION] = 1.0
         views = torch.from_numpy(((seen - mean) / spread).astype(np.float32))
+        local = RegionalBasis.over(lonlat, self.degrees, self.convention) if regional else None
         batch = min(batch, len(lonlat))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -119,6 +152,7 @@ class SatCLIP:
             )
             model.visual = view = torch.nn.Linear(views.shape[1], self.width)
             model.logit_scale = sharp = torch.nn.Parameter(torch.log(torch.tensor(1 / 0.07)))
+            model.to(device)
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
                 generator = np.random.default_rng([self.seed, step])
@@ -126,22 +160,42 @@ class SatCLIP:
                 some = generator.choice(len(lonlat), batch, replace=False)
                 near = lonlat[some] + generator.uniform(-jitter_deg, jitter_deg, (batch, 2))
                 near = np.clip(near, (-180, -90), (180, 90))
-                basis = spherical_harmonics(near, self.degrees, self.convention, np.float32)
-                here = place(torch.from_numpy(basis))
-                loss = symmetric_cross_entropy(view(views[some]), here, sharp.exp())
-                return {"contrast": loss}
+                if local is not None:
+                    basis = local(near)
+                else:
+                    basis = spherical_harmonics(near, self.degrees, self.convention, np.float32)
+                here = place(torch.from_numpy(basis).to(device))
+                there = view(views[some].to(device))
+                return {"contrast": symmetric_cross_entropy(there, here, sharp.exp())}
 
-            train(
+            history = train(
                 model,
                 adamw(model, rate, decay),
                 loss_at,
                 steps=steps,
+                minutes=minutes,
+                accumulate=accumulate,
+                samples=batch,
                 title="Training SatCLIP",
+                folder=folder,
+                every=every,
+                fingerprint=_fingerprint(
+                    self, lonlat, seen, steps, minutes, batch, rate, decay, jitter_deg, regional
+                ),
                 report=report,
             )
-        tensors = {key: value.numpy() for key, value in model.state_dict().items()}
+        tensors = {key: value.cpu().numpy() for key, value in model.state_dict().items()}
+        if local is not None:
+            first = ("nnet.layers.0.weight", "nnet.layers.0.bias")
+            folded = local.fold(*(tensors[key] for key in first))
+            tensors |= dict(zip(first, folded, strict=True))
         tensors |= {"seen.mean": mean.astype("f4"), "seen.spread": spread.astype("f4")}
-        training = {"pairs": len(lonlat), "steps": steps, "batch": batch, "seed": self.seed}
+        training = {"pairs": len(lonlat), "steps": history[-1]["step"], "batch": batch}
+        training |= {
+            "seed": self.seed,
+            "rate": rate,
+            "last_loss": round(history[-1]["contrast"], 4),
+        }
         card = replace(
             self.card,
             data=self.card.data or "places and images of the user",
@@ -149,14 +203,52 @@ class SatCLIP:
         )
         return replace(self, tensors=tensors, card=card)
 
+    @classmethod
+    def gather(
+        cls, layers: Sequence[Layer], places: GeoDataFrame, folder: Path | None
+    ) -> tuple[list[Layer], Views]:
+        """What the rasters show around places."""
+        from georama.sources.own_layers import look_at_all
+
+        return look_at_all(layers, places, folder)
+
+    @classmethod
+    def pretrain(
+        cls, lonlat: NDArray[np.float64], seen: Views, size: str, course: Course
+    ) -> SatCLIP:
+        """Train on what `gather` gave, with the statistics of the windows as frozen features."""
+        features = _side_by_side(seen)
+        known = np.isfinite(features)
+        mean = np.where(known, features, 0).sum(0) / np.maximum(known.sum(0), 1)
+        return cls(**cls.sizes[size], seed=course.seed).fit(
+            lonlat,
+            np.where(known, features, mean),
+            batch=course.batch or cls.usual_batch,
+            rate=1e-3,
+            jitter_deg=spacing_deg(lonlat),
+            regional=True,
+            device=course.device,
+            **course.loop,
+        )
+
+    def judge(self, lonlat: NDArray[np.float64], seen: Views) -> Judgement:
+        """Contrast and pairs of places that were held out."""
+        from georama.objectives.contrastive import contrast_of
+
+        here, there = self(lonlat), self.see(_side_by_side(seen))
+        scale = float(np.exp(self.tensors["logit_scale"]))
+        loss, strange = contrast_of(here, there, scale, self.card.training["batch"])
+        return Judgement({"contrast": loss}, {"contrast": strange}, {PAIR: (here, there)})
+
     def __call__(self, lonlat: NDArray[np.float64]) -> NDArray[np.float32]:
         """Embed degrees (n, 2), longitude first."""
         return self._location()(lonlat)
 
     def see(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Embed image features (n, d) into the space of the locations."""
+        """Embed image features (n, d) into the space of the locations; NaN counts as the mean."""
         self._location()
         scaled = (np.asarray(features) - self.tensors["seen.mean"]) / self.tensors["seen.spread"]
+        scaled = np.nan_to_num(scaled, nan=0.0)
         return (scaled @ self.tensors["visual.weight"].T + self.tensors["visual.bias"]).astype("f4")
 
     def save(self, folder: str | Path) -> Path:
@@ -199,6 +291,15 @@ class SatCLIP:
             )
             self._ready = Siren(weights, biases, self.convention, self.card)
         return self._ready
+
+
+def _side_by_side(seen: Views) -> NDArray[np.float64]:
+    return np.concatenate([view.values for view in seen.parts], axis=1).astype(np.float64)
+
+
+def _fingerprint(model: SatCLIP, lonlat: NDArray, seen: NDArray, *settings: Any) -> str:
+    digest = hashlib.blake2b(lonlat.tobytes() + seen.tobytes(), digest_size=16).hexdigest()
+    return f"{model!r} {settings} {digest}"
 
 
 def _last_at_end(keys: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,16 @@ from georama.encoders.harmonics import spherical_harmonics
 from georama.encoders.location import check_lonlat
 from georama.errors import DataError, UsageError
 from georama.fusion.masking import all_subsets, random_halves, random_subsets
+from georama.learning import Course, Judgement
 from georama.model_folder import load_model, save_model
-from georama.sample import View
+from georama.sample import View, Views
 from georama.wording import listing
 
 if TYPE_CHECKING:
     import torch
+    from geopandas import GeoDataFrame
+
+    from georama.sources.own_layers import Layer
 
 CARD = Card(
     name="urbanfusion",
@@ -62,6 +66,7 @@ PUBLISHED = {"street_view": 768, "remote_sensing": 384, "map": 2304, "poi_text":
 SMALLEST_DEVIATION, CUT = 1e-6, 6.0
 SHARPEST = 100.0
 CHUNK = 4096
+JUDGED = 10**9  # beyond the number of any draw of a training
 
 
 @dataclass(eq=False)
@@ -85,6 +90,14 @@ class UrbanFusion:
     seed: int = 0
     card: Card = CARD
     tensors: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+
+    usual_batch: ClassVar[int] = 256
+    looks_at: ClassVar[tuple[str, ...]] = ("osm", "raster", "table", "text", "photos")
+    embeds_layers: ClassVar[bool] = True
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "base": {},
+        "small": {"width": 128, "contrasted": 64},
+    }
 
     def __post_init__(self) -> None:
         if COORDINATES in self.modalities:
@@ -119,13 +132,17 @@ class UrbanFusion:
         lonlat: NDArray[np.float64] | None,
         views: Sequence[View] = (),
         *,
-        steps: int = 2000,
+        steps: int | None = 2000,
         batch: int = 512,
         rate: float = 1e-3,
         decay: float = 0.01,
         reconstruct: float = 0.9,
         dropout: float = 0.0,
+        minutes: float | None = None,
+        accumulate: int | None = None,
+        device: str = "cpu",
         folder: Path | None = None,
+        every: int | None = 200,
         report: Callable[[str], None] | None = None,
     ) -> UrbanFusion:
         """Train projectors, transformer and both heads on places of which anything is known.
@@ -139,14 +156,16 @@ class UrbanFusion:
             decay: Weight decay of the matrices.
             reconstruct: Weight of the reconstruction; the contrast has the rest to 1.
             dropout: Share of numbers that the transformer hides.
+            minutes: Of training, where steps is None.
+            accumulate: Draws a step, see `learning.train`.
+            device: Where the network is trained.
             folder: For the checkpoint of which a killed run goes on; None keeps nothing.
+            every: Steps between checkpoints, see `learning.train`.
             report: Called with a line of losses now and then.
         """
         import torch
 
         from georama.learning import adamw, train
-        from georama.objectives.contrastive import symmetric_cross_entropy
-        from georama.objectives.masked import latent_reconstruction
 
         raw, present = self._gather(lonlat, views)
         absent = [name for name in self.names if name not in raw]
@@ -166,57 +185,38 @@ class UrbanFusion:
             )
         scaling = _scaling(raw, present, self.names)
         inputs = {n: torch.from_numpy(v) for n, v in _scaled(raw, present, scaling).items()}
-        wanted = dict(inputs)
-        if self.degrees:
-            # Degree 1 of the harmonics is the unit vector.
-            wanted[COORDINATES] = inputs[COORDINATES][:, 1:4]
         n, batch = len(present), min(batch, len(present))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = self._network(dropout)
+            model = self._network(dropout).to(device)
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
                 generator = np.random.default_rng([self.seed, step])
                 torch.manual_seed(int(generator.integers(2**31)))
                 some = generator.choice(n, batch, replace=False)
-                here = present[some]
-                one, other = random_halves(here, generator)
-                paired = np.flatnonzero(other.any(1))
-                parts = [one, other[paired], random_subsets(here, generator)]
-                rows = np.concatenate([np.arange(batch), paired, np.arange(batch)])
-                tokens = model.fuse.tokens({name: v[some] for name, v in inputs.items()})
-                fused = model.fuse.fusion(tokens[rows], torch.from_numpy(np.concatenate(parts)))
-                said = {name: head(fused) for name, head in model.tell.items()}
-                truth = {name: values[some][rows] for name, values in wanted.items()}
-                known = {name: torch.from_numpy(here[rows, k]) for k, name in enumerate(self.names)}
-                losses = {"reconstruct": reconstruct * latent_reconstruction(said, truth, known)}
-                if len(paired) > 1:
-                    aligned = model.align(fused)
-                    contrast = symmetric_cross_entropy(
-                        aligned[:batch][paired],
-                        aligned[batch : batch + len(paired)],
-                        model.logit_scale.exp().clamp(max=SHARPEST),
-                    )
-                    losses["contrast"] = (1 - reconstruct) * contrast
-                return losses
+                shown = {name: values[some].to(device) for name, values in inputs.items()}
+                return self._losses(model, shown, present[some], reconstruct, generator)
 
             history = train(
-                model, adamw(model, rate, decay), loss_at, steps=steps,
-                title="Training UrbanFusion", folder=folder, report=report,
+                model, adamw(model, rate, decay), loss_at, steps=steps, minutes=minutes,
+                accumulate=accumulate, samples=batch, title="Training UrbanFusion", folder=folder,
+                every=every, report=report,
                 fingerprint=_fingerprint(
                     inputs, present, self.modalities, self.degrees, self.width, self.layers,
                     self.contrasted, self.seed, steps, batch, rate, decay, reconstruct, dropout,
+                    *(() if minutes is None else (minutes,)),
                 ),
             )  # fmt: skip
-        tensors = {key: value.numpy() for key, value in model.state_dict().items()}
+        tensors = {key: value.cpu().numpy() for key, value in model.state_dict().items()}
         for name, (mean, spread) in scaling.items():
             tensors |= {f"mean.{name}": mean, f"spread.{name}": spread}
         training = {
-            "places": n, "dropped": int((~useful).sum()), "steps": steps, "batch": batch,
+            "places": n, "dropped": int((~useful).sum()),
+            "steps": history[-1]["step"], "batch": batch,
             "rate": rate, "decay": decay, "reconstruct": reconstruct, "dropout": dropout,
             "seed": self.seed, "degrees": self.degrees, "modalities": dict(self.modalities),
             "present": dict(zip(self.names, present.mean(0).round(3).tolist(), strict=True)),
-            "losses": history[-1],
+            "losses": {k: v for k, v in history[-1].items() if k not in ("step", "s")},
         }  # fmt: skip
         card = replace(
             self.card,
@@ -225,6 +225,106 @@ class UrbanFusion:
             training=training,
         )
         return replace(self, tensors=tensors, card=card)
+
+    def _losses(
+        self,
+        model: Any,
+        inputs: Mapping[str, torch.Tensor],
+        present: NDArray[np.bool_],
+        reconstruct: float,
+        generator: np.random.Generator,
+    ) -> dict[str, torch.Tensor]:
+        """Both losses of some places, for subsets of what is known of them (b, m)."""
+        import torch
+
+        from georama.objectives.contrastive import symmetric_cross_entropy
+        from georama.objectives.masked import latent_reconstruction
+
+        batch, device = len(present), model.logit_scale.device
+        one, other = random_halves(present, generator)
+        paired = np.flatnonzero(other.any(1))
+        parts = [one, other[paired], random_subsets(present, generator)]
+        rows = np.concatenate([np.arange(batch), paired, np.arange(batch)])
+        tokens = model.fuse.tokens(inputs)
+        shown = torch.from_numpy(np.concatenate(parts)).to(device)
+        fused = model.fuse.fusion(tokens[rows], shown)
+        said = {name: head(fused) for name, head in model.tell.items()}
+        # Degree 1 of the harmonics is the unit vector.
+        truth = {n: (v[:, 1:4] if n == COORDINATES else v)[rows] for n, v in inputs.items()}
+        known = torch.from_numpy(present[rows]).to(device)
+        seen = {name: known[:, k] for k, name in enumerate(self.names)}
+        losses = {"reconstruct": reconstruct * latent_reconstruction(said, truth, seen)}
+        if len(paired) > 1:
+            aligned = model.align(fused)
+            contrast = symmetric_cross_entropy(
+                aligned[:batch][paired],
+                aligned[batch : batch + len(paired)],
+                model.logit_scale.exp().clamp(max=SHARPEST),
+            )
+            losses["contrast"] = (1 - reconstruct) * contrast
+        return losses
+
+    @classmethod
+    def gather(
+        cls, layers: Sequence[Layer], places: GeoDataFrame, folder: Path | None
+    ) -> tuple[list[Layer], Views]:
+        """What the layers say of places, one view each."""
+        from georama.sources.own_layers import look_at_all
+
+        return look_at_all(layers, places, folder)
+
+    @classmethod
+    def pretrain(
+        cls, lonlat: NDArray[np.float64], seen: Views, size: str, course: Course
+    ) -> UrbanFusion:
+        """Train on what `gather` gave, with the coordinates beside it."""
+        widths = {view.name: view.values.shape[1] for view in seen.parts}
+        return cls(widths, **cls.sizes[size], seed=course.seed).fit(
+            lonlat,
+            seen.parts,
+            batch=course.batch or cls.usual_batch,
+            device=course.device,
+            **course.loop,
+        )
+
+    def judge(self, lonlat: NDArray[np.float64], seen: Views) -> Judgement:
+        """Both losses, and each view against the others, of places that were held out."""
+        import torch
+
+        model, scaling = self._ready()
+        raw, present = self._gather(lonlat, seen.parts)
+        inputs = {n: torch.from_numpy(v) for n, v in _scaled(raw, present, scaling).items()}
+        told = self.card.training
+        batch, weight = min(told["batch"], len(lonlat)), told["reconstruct"]
+        generator = np.random.default_rng([self.seed, JUDGED])
+        sums: dict[str, float] = {}
+        starts = range(0, len(lonlat) - batch + 1, batch)
+        with torch.inference_mode():
+            for start in starts:
+                some = slice(start, start + batch)
+                shown = {name: values[some] for name, values in inputs.items()}
+                losses = self._losses(model, shown, present[some], weight, generator)
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + float(value) / len(starts)
+
+            def aligned(*names: str) -> NDArray[np.float32]:
+                """What the head of the contrast makes of these modalities; NaN where none is."""
+                kept = present & np.isin(self.names, names)
+                out = np.full((len(kept), self.contrasted), np.nan, dtype=np.float32)
+                rows = np.flatnonzero(kept.any(1))
+                if len(rows):
+                    shown = {name: values[rows] for name, values in inputs.items()}
+                    fused = model.fuse(shown, torch.from_numpy(kept[rows]))
+                    out[rows] = model.align(fused).numpy()
+                return out
+
+            own = list(self.modalities)
+            pairs = {"coordinates to layers": (aligned(COORDINATES), aligned(*own))}
+            for name in own if len(own) > 1 else ():
+                others = [other for other in own if other != name]
+                pairs[f"{name} to other layers"] = (aligned(name), aligned(*others))
+        strange = {"reconstruct": weight, "contrast": (1 - weight) * float(np.log(batch))}
+        return Judgement(sums, {name: strange[name] for name in sums}, pairs)
 
     def __call__(
         self, lonlat: NDArray[np.float64] | None = None, views: Sequence[View] = ()

@@ -130,6 +130,67 @@ def cut_scenes(
     return Labelled(chips, np.stack(truths), _square_blocks(np.array(where)))
 
 
+def cut_unlabelled(
+    scene: Scene,
+    chip_px: int,
+    *,
+    columns: slice = slice(None),
+    most: int | None = None,
+    seed: int = 0,
+) -> Chips:
+    """Windows side by side that show something in half of their pixels at least.
+
+    Args:
+        scene: To be cut.
+        chip_px: Rows and columns of a window; what is left at the edges is left out.
+        columns: Of the scene; all without it.
+        most: Windows at most, drawn at random; all that memory bears without it.
+        seed: Of the draw.
+
+    Raises:
+        DataError: No window shows enough.
+    """
+    height, width = scene.grid.shape
+    begin, end, _ = columns.indices(width)
+    corners = [
+        (row, column)
+        for row in range(0, height - chip_px + 1, chip_px)
+        for column in range(begin, end - chip_px + 1, chip_px)
+    ]
+    bear = MOST_BYTES // (chip_px**2 * 4 * len(scene.bands))
+    order = np.random.default_rng(seed).permutation(len(corners))
+    values, centres = [], []
+    with held(scene) as read, progress("Cutting chips", min(most or bear, len(corners))) as advance:
+        for row, column in (corners[i] for i in order):
+            if len(values) >= min(most or bear, bear):
+                break
+            pixels = read(slice(row, row + chip_px), slice(column, column + chip_px))
+            if np.isfinite(pixels).any(axis=0).mean() >= 0.5:
+                values.append(pixels)
+                centres.append((row + chip_px / 2, column + chip_px / 2))
+                advance(1)
+    if not values:
+        raise DataError(
+            f"no window of {chip_px} × {chip_px} pixels of {scene.name} shows anything",
+            remedy="give a smaller --chip",
+        )
+    middle = np.array(centres)
+    return Chips(
+        scene.bands, np.stack(values)[:, None], scene.pixel_m,
+        scene.lonlat(middle[:, 0], middle[:, 1]), np.full((len(values), 1), scene.day),
+    )  # fmt: skip
+
+
+def together(some: Sequence[Chips]) -> Chips:
+    """Chips of several scenes with the same bands as one set; pixels are those of the first."""
+    return replace(
+        some[0],
+        values=np.concatenate([one.values for one in some]),
+        lonlat=np.concatenate([one.lonlat for one in some]),
+        days=np.concatenate([one.days for one in some]),
+    )
+
+
 @contextmanager
 def held(scene: Scene) -> Iterator[Callable[[slice, slice], NDArray[np.float32]]]:
     """What reads windows of a scene: out of memory where it fits there, else out of its files."""

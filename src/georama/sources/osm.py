@@ -184,6 +184,12 @@ class OSM:
         )
         return View(self.name, columns, values, present, tuple(notes))
 
+    def extent(self) -> tuple[float, float, float, float]:
+        """West, south, east and north of what the extract covers; reads all of it."""
+        if self._things is None or self._things.windows is not None:
+            self._things = _read(self.path, None)
+        return self._things.extent()
+
     def _beyond(
         self, things: Things, points: NDArray[np.float64], notes: list[str]
     ) -> NDArray[np.bool_]:

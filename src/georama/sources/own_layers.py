@@ -3,6 +3,7 @@
     text:COLUMN         a column of text
     columns:A,B         columns of numbers, categories or dates
     photos:COLUMN       a column with file names of photographs
+    photos:FOLDER       a folder of photographs with GPS in their EXIF
     FOLDER              of photographs with GPS in their EXIF, or of rasters
     FILE.osm.pbf, …     an OpenStreetMap extract or another vector file
     FILE.tif, …         a raster
@@ -14,17 +15,19 @@ places of a table: in the cells of a map they are absent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from georama.errors import DataError, UsageError
-from georama.sample import Source, View
+from georama.sample import Source, View, Views
 from georama.sources.attributes import Attributes, own_columns
 from georama.sources.photos import ENDINGS as PHOTOS
 from georama.sources.photos import Photos
@@ -67,6 +70,8 @@ def open_source(spec: str, beside: Path | None = None) -> Source:
         case "photos":
             if not rest.strip():
                 raise UsageError("photos: wants the name of a column", remedy="photos:image")
+            if Path(rest).is_dir():
+                return Photos(Path(rest))
             return Photos(beside or Path(), rest.strip())
         case "stac":
             if not rest.strip():
@@ -236,6 +241,40 @@ class Layer:
             "state": getattr(self.source, "state", None),
         }
 
+    def settle_once(self, places: GeoDataFrame, folder: Path | None) -> tuple[Layer, View]:
+        """`settle`, whose outcome is kept as `look-NAME.npz`, so that a killed run reads it.
+
+        Args:
+            places: Always the same ones for one folder.
+            folder: Where it is kept; None keeps nothing.
+        """
+        file = None if folder is None else folder / f"look-{quote(self.name, safe='')}.npz"
+        if file is not None and file.exists():
+            with np.load(file, allow_pickle=False) as kept:
+                record = json.loads(str(kept["record"]))
+                layer = reopen(record, self.spec or self.source)
+                notes = tuple(json.loads(str(kept["notes"])))
+                view = View(self.name, layer.columns, kept["values"], kept["present"], notes)
+            return replace(self, source=layer.source, columns=layer.columns), view
+        layer, view = self.settle(places)
+        view = replace(view, name=self.name)
+        if file is not None:
+            record, notes = json.dumps(layer.to_json()), json.dumps(view.notes)
+            unfinished = file.with_name(f".{file.stem}.part.npz")
+            np.savez_compressed(
+                unfinished, values=view.values, present=view.present, record=record, notes=notes
+            )
+            unfinished.replace(file)
+        return layer, view
+
+
+def look_at_all(
+    layers: Sequence[Layer], places: GeoDataFrame, folder: Path | None
+) -> tuple[list[Layer], Views]:
+    """Settle every layer and look at the places; see `Layer.settle_once`."""
+    known, views = zip(*(layer.settle_once(places, folder) for layer in layers), strict=True)
+    return list(known), Views(tuple(views))
+
 
 def named_notes(layer: Layer, view: View) -> list[str]:
     """The notes of a view, each with the name of its layer."""
@@ -263,6 +302,8 @@ def open_layers(specs: Sequence[str | Source], beside: Path | None = None) -> li
     for given in specs:
         spec, source = "", given
         if isinstance(given, str):
+            if Path(given.removeprefix("photos:")).is_dir():
+                given = given.removeprefix("photos:")
             spec = str(Path(given).resolve()) if Path(given).exists() else given
             source = open_source(given, beside)
         _check_kind(source)  # type: ignore[arg-type]

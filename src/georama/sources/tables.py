@@ -103,6 +103,13 @@ def read_places(
         raise DataError(f"{path.name}: {error.message}", remedy=error.remedy) from error
 
 
+def places_from(source: str | Path | gpd.GeoDataFrame, **reading: str | None) -> gpd.GeoDataFrame:
+    """Places out of a file, see `read_places`, or a frame of them, checked."""
+    if isinstance(source, str | Path):
+        return read_places(source, **reading)
+    return check_places(source)
+
+
 def _read_places(
     path: Path, lon: str | None, lat: str | None, crs: str | None, layer: str | None
 ) -> gpd.GeoDataFrame:

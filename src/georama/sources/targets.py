@@ -182,6 +182,88 @@ def label_column(
     )
 
 
+def same_labels(
+    places: gpd.GeoDataFrame, labels: Labels
+) -> tuple[gpd.GeoDataFrame, NDArray[np.float64]]:
+    """The labels of other places, cleaned as those of `labels` were: the truth to check a map with.
+
+    Args:
+        places: With the same columns, from `read_places`.
+        labels: What the map was made from.
+
+    Returns:
+        The places that have a label, what was done in their notes; and values (n, k) as in
+        `Labels`, with -1 for a class that `labels` does not know, which no map can get right.
+
+    Raises:
+        DataError: A column is missing, holds something else, or has no label at all.
+    """
+    own = {plain(str(c)): str(c) for c in reversed(places.columns) if c != places.geometry.name}
+    own |= {name: name for name in own.values()}
+    found = [own.get(name) or own.get(plain(name)) for name in labels.names]
+    if None in found:
+        raise DataError(
+            f"the places to check against lack the column {labels.names[found.index(None)]!r}",
+            remedy=f"they have {', '.join(str(c) for c in places.columns if c != 'geometry')}",
+        )
+    names = [str(name) for name in found]
+    notes: list[str] = []
+    if labels.kind == "shares":
+        values = _shares(places, names)
+    elif labels.kind == "classification":
+        codes, words = _classes(places[names[0]])
+        known = {word: float(position) for position, word in enumerate(labels.classes)}
+        new = [word for word in words if word not in known]
+        if new:
+            notes.append(
+                f"{count(len(new), 'class', 'classes')} that the map cannot know: "
+                f"{listing(new)}; places of them count as wrong"
+            )
+        code_of = np.array([*(known.get(word, -1.0) for word in words), np.nan])
+        values = code_of[np.where(np.isfinite(codes), codes, len(words)).astype(np.int64)]
+    else:
+        values = _numbers(places, places[names[0]], names[0])[:, None]
+        values = _without_sentinels(values, names[0], notes, {})
+        if labels.period is not None:
+            values = np.mod(values, labels.period)
+    usable = np.asarray(np.isfinite(values).all(axis=1))
+    if not usable.any():
+        raise DataError(
+            f"no place to check against has a label in {listing(names)}", remedy="fill the column"
+        )
+    if not usable.all():
+        notes.append(f"{count(int((~usable).sum()), 'row')} without a label dropped")
+    places = keep_rows(places, usable)
+    places.attrs["notes"] = [*places.attrs.get("notes", []), *notes]
+    return places, values[usable]
+
+
+def test_side(labels: Labels, split: str) -> NDArray[np.bool_]:
+    """Which places the user's own split tests on."""
+    columns = [str(name) for name in labels.places.columns if name != "geometry"]
+    if split not in columns:
+        raise UsageError(
+            f"no column is called {split!r} (--split)",
+            remedy=f"use one of {', '.join(nearest(split, columns))}",
+        )
+    values = labels.places[split].astype("string").fillna("").str.strip().str.lower()
+    blank = np.flatnonzero(values == "")
+    if len(blank):
+        raise DataError(
+            f"--split {split} must tell training from test, {name_rows(labels.places, blank)} "
+            f"{'says' if len(blank) == 1 else 'say'} nothing",
+            remedy="fill the column",
+        )
+    counts = values.value_counts()
+    if len(counts) < 2:
+        raise DataError(
+            f"--split {split} must tell training from test, all rows say {counts.index[0]!r}",
+            remedy="give a column with two values",
+        )
+    named = [name for name in counts.index if name.startswith("test")]
+    return np.asarray(values == (named[0] if named else counts.index[-1]), dtype=bool)
+
+
 def _columns(places: gpd.GeoDataFrame, target: str) -> tuple[str, ...]:
     own = [str(c) for c in places.columns if c != places.geometry.name]
     if target in own:

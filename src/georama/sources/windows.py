@@ -188,6 +188,15 @@ class Rasters:
     def _label(self, code: float) -> str:
         return self._labels.get(int(code)) or f"{code:g}"
 
+    def extent(self) -> tuple[float, float, float, float]:
+        """West, south, east and north of the box round all files; the whole turn over ±180."""
+        edges = np.concatenate([layer.edge for layer in self.layers])
+        edges = edges[np.isfinite(edges).all(axis=1)]
+        (west, south), (east, north) = edges.min(axis=0), edges.max(axis=0)
+        if east - west > 180:
+            west, east = -180.0, 180.0
+        return float(west), float(south), float(east), float(north)
+
     def check(self, places: Any) -> None:
         """Raise when no place lies in any file.
 

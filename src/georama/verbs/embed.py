@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 CLOSED_FORMS = ("lonlat", "wrap", "sh10", "sh20", "sh40")
 ROWS = 65_536
+PRETRAINING = "pretraining.json"
+"""Beside a model that `georama pretrain` made: how, with which layers, and the curve of losses."""
 MODELS = ("world", "geoclip", "satclip", "osmgraphclip", *CLOSED_FORMS)
 
 
@@ -75,6 +78,15 @@ def find_encoder(model: str = "world", weights: str | Path | None = None) -> Loc
     return _of_name(name, _from_path(Path(weights)))  # type: ignore[arg-type]
 
 
+def weights_of(model: str, weights: str | Path | None) -> Path | None:
+    """The file or folder of the weights that `find_encoder` reads, as far as it can change."""
+    if weights is not None:
+        return Path(weights)
+    if model == "world":
+        return Path(__file__).parents[1] / "weights" / "world" / "model.safetensors"
+    return Path(model) if model not in MODELS and Path(model).exists() else None
+
+
 def _of_name(name: str, encoder: LocationEncoder) -> LocationEncoder:
     if encoder.name.lower().startswith(name):
         return encoder
@@ -98,7 +110,13 @@ def _from_path(path: Path) -> LocationEncoder:
     from georama.card import Card
     from georama.recipes import find
 
-    return find(Card.from_json(path / "card.json").name).load(path)
+    model = find(Card.from_json(path / "card.json").name).load(path)
+    told = path / PRETRAINING
+    if not (getattr(model, "embeds_layers", False) and told.is_file()):
+        return model
+    from georama.encoders.looking import Looking
+
+    return Looking.reopened(model, json.loads(told.read_text(encoding="utf-8"))["layers"])
 
 
 def embed(
@@ -164,12 +182,10 @@ def embed(
 
 def gather(places: str | Path | GeoDataFrame, **columns: str | None) -> tuple[Any, Path | None]:
     """Checked places out of a file or a frame, and the file that they came from."""
-    from georama.places import check_places
-    from georama.sources.tables import read_places
+    from georama.sources.tables import places_from
 
-    if isinstance(places, str | Path):
-        return read_places(places, **columns), Path(places)
-    return check_places(places), None
+    source = Path(places) if isinstance(places, str | Path) else None
+    return places_from(places, **columns), source
 
 
 def _parts(

@@ -6,7 +6,6 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -129,21 +128,16 @@ def recipe_class(name: str) -> type:
     Raises:
         UsageError: There is none of this name; those that there are are listed.
     """
-    from georama.verbs.describe import list_recipes
+    from georama import recipes
 
-    able = {}
-    for card in list_recipes():
-        module = import_module(f"georama.recipes.{card.name}")
-        for found in vars(module).values():
-            own = isinstance(found, type) and found.__module__ == module.__name__
-            if own and all(hasattr(found, part) for part in ("network", "fit", "predict")):
-                able[card.name] = found
-    if name not in able:
-        raise UsageError(
-            f"no recipe {name} can be fitted to scenes; there are "
-            f"{listing(nearest(name, able), most=20)}"
-        )
-    return able[name]
+    parts = ("network", "fit", "predict")
+    if name in recipes.names() and all(hasattr(found := recipes.find(name), p) for p in parts):
+        return found
+    able = [one for one in recipes.names() if all(hasattr(recipes.find(one), p) for p in parts)]
+    raise UsageError(
+        f"no recipe {name} can be fitted to scenes; there are "
+        f"{listing(nearest(name, able), most=20)}"
+    )
 
 
 def fit(
@@ -162,6 +156,7 @@ def fit(
     chip: int = 64,
     chips: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
     controls: bool = True,
     seed: int = 0,
     plan: bool = False,
@@ -184,6 +179,7 @@ def fit(
         chip: Rows and columns of the windows that scenes are cut into.
         chips: Windows at most.
         settings: Of the recipe's constructor and of its `fit`, by name.
+        weights: Folder of the same recipe pretrained (`georama pretrain`), to start from.
         controls: Whether to fit forests on raw bands and on position and date too.
         seed: Of split and training.
         plan: Only tell what would be done.
@@ -195,7 +191,7 @@ def fit(
     from georama.products.provenance import as_json, provenance
 
     kind = recipe_class(recipe)
-    options = _options(kind, dict(settings or {}))
+    options = options_of(kind, dict(settings or {}))
     named: dict[str, Any] = {
         "sensor_name": sensor, "bands": bands, "wavelengths_nm": wavelengths_nm, "crs": crs
     }  # fmt: skip
@@ -227,9 +223,12 @@ def fit(
         tell(note)
     folder = output_folder(out)
     made = provenance(
-        "georama fit", read, {**about, "settings": dict(settings or {}), "seed": seed}
+        "georama fit",
+        read,
+        {**about, "settings": dict(settings or {}), "seed": seed},
+        model=Path(weights) if weights else None,
     )
-    start = kind(**options[0])
+    start: Any = replace(kind.load(weights), **options[0]) if weights else kind(**options[0])  # pyright: ignore[reportAttributeAccessIssue]
     if "seed" in {f.name for f in fields(start)} and "seed" not in options[0]:
         start = replace(start, seed=seed)
     fitted = start.fit(train.chips, _truth(asked, train), asked, **options[1])
@@ -297,7 +296,7 @@ def _read(
     if len(data) == 1 and all(p.is_dir() for p in paired):
         data, labels = _pairs(*paired)
     if labels:
-        scenes = [open_scene(files, **named) for files in _scenes(data)]
+        scenes = [open_scene(files, **named) for files in scenes_in(data)]
         if len(labels) not in (1, len(scenes)):
             raise UsageError(
                 f"{count(len(scenes), 'scene')} need one file of labels each, or one for all, got "
@@ -360,7 +359,7 @@ def _pairs(images: Path, labels: Path) -> tuple[list[Path], list[Path]]:
     return both, [told[p.stem] for p in both]
 
 
-def _scenes(data: list[Path]) -> list[Path | list[Path]]:
+def scenes_in(data: list[Path]) -> list[Path | list[Path]]:
     """One entry a scene: several files of one band each are one scene together."""
     if len(data) > 1 and all(p.is_file() for p in data):
         from georama.sources.rasters import open_raster
@@ -374,7 +373,7 @@ def _scenes(data: list[Path]) -> list[Path | list[Path]]:
     return list(data)
 
 
-def _options(kind: type, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def options_of(kind: type, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of the constructor, and those of `fit`."""
     hidden = {"card", "tensors", "bands", "task"}
     own = {f.name for f in fields(kind)} - hidden

@@ -9,20 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from georama.errors import GeoramaError, UsageError
+from georama.heads.looks import Looks
 from georama.heads.predictor import Predictor
 from georama.progress import tell
+from georama.sampling.areas import Box, area_of, refuse_area_of_places
 from georama.sources.own_layers import Layer, matching, reopen, table_columns
 from georama.verbs.embed import find_encoder
-from georama.verbs.map import (
-    Box,
-    Looks,
-    area_of,
-    paint,
-    read_other,
-    shown,
-    title_of,
-    write_predictions,
-)
+from georama.verbs.map import notes_of, views_read
 from georama.wording import listing
 
 if TYPE_CHECKING:
@@ -64,10 +57,14 @@ def predict(
         What was written, by name, and `notes` where layers are absent or have changed.
     """
     from georama.products.atomic import output_folder
+    from georama.products.painting import paint, shown
     from georama.products.picture import draw_map
+    from georama.products.predictions import write_predictions
     from georama.products.provenance import provenance
     from georama.products.unfinished import fingerprint, unfinished
+    from georama.sources.tables import places_from
 
+    refuse_area_of_places(at, bbox, region, resolution, sea)
     predictor, card = Predictor.load(Path(model))
     none = np.empty(0)
     predictor.conformal(none, none, level)  # a level that was not fitted is told now
@@ -75,7 +72,7 @@ def predict(
     encoder = find_encoder(
         made_before.get("model") or predictor.encoder, weights or made_before.get("weights")
     )
-    unit = str(made_before.get("unit") or "")
+    unit = str(card.get("unit") or made_before.get("unit") or "")
     parameters = {
         "region": region, "bbox": bbox, "resolution": resolution, "sea": sea, "level": level,
         "weights": weights,
@@ -88,7 +85,8 @@ def predict(
     read += [one.path for one in layers if one.path is not None]
     made = provenance("georama predict", read, parameters, model=Path(model))
     notes += _changed(layers, made, card)
-    places = None if at is None else read_other(at)
+    places = None if at is None else places_from(at)
+    notes += notes_of(places, at)
     area = area_of(predictor.lonlat, bbox, region, resolution, sea)
     folder = output_folder(out)
     given = []
@@ -97,19 +95,19 @@ def predict(
         given = [places.geometry.to_wkb(), own]
     elif bound := [one.name for one in layers if not one.everywhere]:
         notes.append(f"{listing(bound)}: absent in the cells of a map, the model goes without")
-    used = Looks(layers)
+    looks = Looks(encoder, views_read(predictor), layers)
     request = fingerprint(made, *given)
     with unfinished(folder, request) as kept:
         if places is not None:
             path = folder / "predictions.parquet"
-            write_predictions(path, predictor, encoder, places, made, level, kept, used)
-            return {"predictions": str(path), **_noted(notes + used.notes)}
+            notes += write_predictions(path, predictor, looks, places, made, level, kept)
+            return {"predictions": str(path), **_noted(notes + looks.notes)}
         path = folder / "map.tif"
-        paint(path, predictor, encoder, area, unit, made, level, kept, used)
-        mapped = shown(path, predictor.columns, unit, level, title_of(predictor.columns.names))
+        paint(path, predictor, looks, area, unit, made, level, kept)
+        mapped = shown(path, predictor.columns, unit, level)
         draw_map(mapped, None, folder / "map.png")
         written = {"map": str(path), "picture": str(folder / "map.png")}
-        return {**written, **_noted(notes + used.notes)}
+        return {**written, **_noted(notes + looks.notes)}
 
 
 def _noted(notes: list[str]) -> dict[str, Any]:
