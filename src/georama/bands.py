@@ -188,14 +188,16 @@ def _radar(sensor: str, name: str, mean: float, spread: float, native_m: float) 
     )  # fmt: skip
 
 
-def _ground(sensor: str, name: str, unit: str, valid: tuple[float, float], mean: float,
-            spread: float) -> Band:  # fmt: skip
+def _layer(sensor: str, name: str, unit: str, valid: tuple[float, float], mean: float,
+           spread: float, kind: Kind = "other") -> Band:  # fmt: skip
     return Band(
-        sensor=sensor, name=name, role=name, kind="height", unit=unit, valid=valid, mean=mean,
+        sensor=sensor, name=name, role=name, kind=kind, unit=unit, valid=valid, mean=mean,
         spread=spread,
     )  # fmt: skip
 
 
+_COVERS = ("water", "trees", "grass", "flooded_vegetation", "crops", "shrub_and_scrub", "built",
+           "bare", "snow_and_ice")  # fmt: skip
 _OLI_ROWS = (
     ("B1", "coastal", 443.0, 16.0), ("B2", "blue", 482.0, 60.0),
     ("B3", "green", 561.4, 57.0), ("B4", "red", 654.6, 37.0), ("B5", "nir08", 864.7, 28.0),
@@ -301,11 +303,50 @@ _TABLE = (
     Sensor(
         name="dem", about="height of the ground or of the surface",
         bands=(
-            _ground("dem", "elevation", "m", (-500.0, 9000.0), 400.0, 600.0),
-            _ground("dem", "surface", "m", (-500.0, 9000.0), 400.0, 600.0),
-            _ground("dem", "slope", "degree", (0.0, 90.0), 8.0, 9.0),
+            _layer("dem", "elevation", "m", (-500.0, 9000.0), 400.0, 600.0, "height"),
+            _layer("dem", "surface", "m", (-500.0, 9000.0), 400.0, 600.0, "height"),
+            _layer("dem", "slope", "degree", (0.0, 90.0), 8.0, 9.0, "height"),
         ),
         missing=(-32768.0, -32767.0, -9999.0), aliases=("dsm", "dtm", "srtm", "copdem"),
+    ),
+    Sensor(
+        name="era5", about="weather of the ERA5 reanalysis, means of the time step",
+        bands=(
+            _layer("era5", "temperature_2m", "K", (180.0, 340.0), 288.0, 10.0),
+            _layer("era5", "total_precipitation", "m/day", (0.0, 2.0), 0.0025, 0.003),
+        ),
+        missing=(-9999.0,), aliases=("agera5", "weather"),
+    ),
+    Sensor(
+        name="dynamic-world", about="land cover of Dynamic World: the likeliest class, and the "
+        "probability of each",
+        bands=(
+            _layer("dynamic-world", "label", "class", (0.0, 8.0), 3.0, 2.5, "classes"),
+            *(_layer("dynamic-world", n, "1", (0.0, 1.0), 0.11, 0.2) for n in _COVERS),
+        ),
+    ),
+    Sensor(
+        name="terraclimate", about="water balance of TerraClimate, as it is stored",
+        bands=(
+            _layer("terraclimate", "def", "0.1 mm", (0.0, 4548.0), 657.0, 704.0),
+            _layer("terraclimate", "soil", "0.1 mm", (0.0, 8882.0), 692.0, 925.0),
+            _layer("terraclimate", "aet", "0.1 mm", (0.0, 3140.0), 563.0, 453.0),
+        ),
+    ),
+    Sensor(
+        name="viirs", about="lights at night, monthly means",
+        bands=(_layer("viirs", "avg_rad", "nW/cm2/sr", (-1.5, 340_573.0), 1.6, 7.5),),
+    ),
+    Sensor(
+        name="worldcereal", about="crops of WorldCereal 2021",
+        bands=tuple(
+            _layer("worldcereal", n, "%", (0.0, 100.0), 2.0, 13.0)
+            for n in ("temporarycrops", "maize", "wintercereals", "springcereals", "irrigation")
+        ),
+    ),
+    Sensor(
+        name="landscan", about="people in the cell of LandScan",
+        bands=(_layer("landscan", "people", "people", (0.0, 200_000.0), 188.0, 1155.0),),
     ),
 )  # fmt: skip
 SENSORS: Mapping[str, Sensor] = {sensor.name: sensor for sensor in _TABLE}

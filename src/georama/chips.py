@@ -78,9 +78,7 @@ class Chips:
         Raises:
             DataError: None of them is there.
         """
-        own = {band.key: i for i, band in enumerate(self.bands)}
-        roles = {band.role: i for i, band in reversed(list(enumerate(self.bands))) if band.role}
-        found = [own.get(b.key, roles.get(b.role) if by_role else None) for b in bands]
+        found = positions(self.bands, bands, by_role=by_role)
         if all(i is None for i in found):
             raise DataError(
                 f"wanted bands {listing([b.key for b in bands], most=15)}, the chips have none of "
@@ -153,6 +151,17 @@ class Batch:
         scaled = (self.values - mean.reshape(shape)) / spread.reshape(shape)
         return scaled * self.known
 
+    def select(self, bands: Sequence[Band], *, by_role: bool = False) -> Batch:
+        """These bands in this order; one that the batch does not have is unknown everywhere."""
+        found = positions(self.bands, bands, by_role=by_role)
+        there = self.known.new_tensor([i is not None for i in found])
+        # What is not there is read off the first band and hidden.
+        index = [i or 0 for i in found]
+        picked = replace(
+            self, bands=tuple(bands), values=self.values[:, :, index], known=self.known[:, :, index]
+        )
+        return picked.hide(~there.reshape(-1, 1, 1))
+
     def padded(self, multiple: int) -> Batch:
         """The batch with sides that are multiples of this; what is added at the ends is unknown."""
         from torch.nn import functional as F
@@ -167,6 +176,18 @@ class Batch:
         """The batch without what is `hidden`, a mask that broadcasts to (b, t, c, h, w)."""
         known = self.known & ~hidden
         return replace(self, values=self.values * known, known=known)
+
+
+def positions(
+    own: Sequence[Band], wanted: Sequence[Band], *, by_role: bool = False
+) -> list[int | None]:
+    """Where each of the wanted bands stands among one's own, None where it does not.
+
+    By role, a band of another sensor with the same role stands in for one that is not there.
+    """
+    keys = {band.key: i for i, band in enumerate(own)}
+    roles = {band.role: i for i, band in reversed(list(enumerate(own))) if band.role}
+    return [keys.get(b.key, roles.get(b.role) if by_role else None) for b in wanted]
 
 
 def typical_scale(bands: Sequence[Band]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

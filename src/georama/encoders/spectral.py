@@ -157,7 +157,7 @@ class SpectralEncoder(nn.Module):
         """(b, width): the mean of the last tokens over what is seen."""
         h, w = batch.values.shape[-2:]
         if h % self.patch_px or w % self.patch_px:
-            batch = widened(batch, self.patch_px)
+            batch = batch.padded(self.patch_px)
         x, seen = self.tokens(batch)
         last = self.read(x, seen)[0].reshape(len(batch), -1, self.width)
         weight = seen.reshape(len(batch), -1, 1).to(last.dtype)
@@ -177,16 +177,6 @@ def cells(x: Tensor, patch_px: int) -> Tensor:
     rows, columns = h // patch_px, w // patch_px
     parts = x.reshape(b, c, rows, patch_px, columns, patch_px)
     return parts.permute(0, 2, 4, 1, 3, 5).reshape(b, rows * columns, c, patch_px**2)
-
-
-def widened(batch: Batch, multiple: int) -> Batch:
-    """A batch whose sides are multiples of this; what is added is unknown."""
-    from dataclasses import replace
-
-    h, w = batch.values.shape[-2:]
-    more = (0, -w % multiple, 0, -h % multiple)
-    pad = torch.nn.functional.pad
-    return replace(batch, values=pad(batch.values, more), known=pad(batch.known, more))
 
 
 class SpectralGuess(nn.Module):
