@@ -25,7 +25,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from georama.errors import DataError, UsageError
+from georama.errors import AbsentError, DataError, UsageError
 from georama.geodesy import unit_vectors
 from georama.places import WGS84, lonlat, row_numbers
 from georama.progress import progress
@@ -72,7 +72,8 @@ def read_things(
         left out.
 
     Raises:
-        DataError: The file cannot be read, holds no things, or covers none of the points.
+        AbsentError: The file covers none of the points.
+        DataError: It cannot be read, or holds no things.
         UsageError: Both `bbox` and `around`, or numbers that are none of degrees and metres.
     """
     path = Path(path)
@@ -161,7 +162,8 @@ class OSM:
         """Look at places; those outside the extract are absent.
 
         Raises:
-            DataError: The extract covers none of the places, or cannot be read.
+            AbsentError: The extract covers none of the places.
+            DataError: It cannot be read.
         """
         points = lonlat(places)
         columns = self.columns
@@ -296,11 +298,11 @@ def _check_radii(radii_m: tuple[float, ...]) -> None:
 
 def _covers_none(
     path: Path, things: Things, points: NDArray[np.float64], rows: NDArray[np.int64]
-) -> DataError:
+) -> AbsentError:
     west, south, east, north = things.extent()
     away = things.outside_km(points)
     first = int(np.argmin(away))
-    return DataError(
+    return AbsentError(
         f"{path.name} covers none of the {count(len(points), 'place')}: it lies between longitude "
         f"{west:.4g} and {east:.4g}, latitude {south:.4g} and {north:.4g}, and the nearest place "
         f"(row {rows[first]}) is {_km(away[first])} away",

@@ -12,7 +12,7 @@ import re
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from georama.errors import DataError, ResourceError
 from georama.sources import osm_tags
-from georama.sources.osm_scan import Scan, UnknownLayoutError, meeting
-from georama.sources.things import BATCH, Things, Windows
+from georama.sources.things import BATCH, Things, Windows, meeting
 from georama.wording import count, quoted
+
+if TYPE_CHECKING:
+    from georama.sources.osm_scan import Scan
 
 ENDINGS = (".pbf", ".osm", ".osm.gz", ".osm.bz2")
 _SMALL_BYTES = 32 << 20  # of such a file all locations fit into memory many times over
@@ -57,6 +59,8 @@ def _scan(path: Path, things: Things) -> Scan | None:
         return None
     if path.stat().st_size < _SCAN_BYTES:
         return None
+    from georama.sources.osm_scan import Scan, UnknownLayoutError
+
     try:
         return Scan(path, things, things.windows)
     except UnknownLayoutError:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from georama.progress import progress
 from georama.sources import osm_tags
-from georama.sources.things import Things, Windows
+from georama.sources.things import Things, Windows, meeting
 
 NODE = np.dtype([("id", "<i8"), ("xy", "<i4", 2)])
 """Of the file of locations, in 1e-7 degrees; osmium's sparse_file_array has the same layout."""
@@ -206,18 +206,6 @@ class Scan:
         self._member_blocks = np.unique(
             np.searchsorted(self._first_way, at[there[some]], side="right") - 1
         )
-
-
-def meeting(
-    windows: Windows, relation: NDArray[np.int64], bounds: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """The relations that meet a window, given the bounds of each of their ways (n, 4)."""
-    name, group = np.unique(relation, return_inverse=True)
-    joint = np.empty((len(name), 4))
-    joint[:, :2], joint[:, 2:] = np.inf, -np.inf
-    np.minimum.at(joint[:, :2], group, bounds[:, :2])
-    np.maximum.at(joint[:, 2:], group, bounds[:, 2:])
-    return name[windows.touch(joint)]
 
 
 def _mapped(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:

@@ -129,6 +129,18 @@ class Windows:
         return met
 
 
+def meeting(
+    windows: Windows, relation: NDArray[np.int64], bounds: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """The relations that meet a window, given the bounds of each of their ways (n, 4)."""
+    name, group = np.unique(relation, return_inverse=True)
+    joint = np.empty((len(name), 4))
+    joint[:, :2], joint[:, 2:] = np.inf, -np.inf
+    np.minimum.at(joint[:, :2], group, bounds[:, :2])
+    np.maximum.at(joint[:, 2:], group, bounds[:, 2:])
+    return name[windows.touch(joint)]
+
+
 class Things:
     """A store of things that is filled once and then asked.
 

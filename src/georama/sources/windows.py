@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from georama.errors import DataError, UsageError
+from georama.errors import AbsentError, DataError, UsageError
 from georama.geodesy import nearest_km
 from georama.places import lonlat as points_of
 from georama.places import name_rows
@@ -794,7 +794,7 @@ def _moment(
 def _days_of(places: Any) -> NDArray[np.float64]:
     """Middle of `start` and `end` of each place in days, NaN when it has no date."""
     if "start" not in places:
-        raise DataError(
+        raise AbsentError(
             "the files are to be chosen by the dates of the places, and these have none",
             remedy="give the table a column start, or when= a date",
         )
