@@ -7,6 +7,8 @@ import pyproj
 import pytest
 import rasterio
 import rasterio.warp
+import shapely
+import shapely.affinity
 from rasterio import Affine
 from rasterio.enums import Resampling
 
@@ -289,6 +291,27 @@ def test_a_table_of_colours_makes_classes_and_bytes_of_many_values_do_not(tmp_pa
 
 
 # ------------------------------------------------------------------ absence
+
+
+def test_a_polygon_is_the_mean_over_its_land_and_not_one_point(tmp_path):
+    data = np.tile(np.exp2(np.arange(200, dtype="float32") / 25), (200, 1))
+    path = write(tmp_path / "a.tif", data)
+    field = shapely.Polygon(degrees(*(UTM @ np.array([[20, 180, 180, 20], [20, 20, 180, 180]]))))
+    one = places(degrees(*(UTM @ np.array([[170.0], [60.0]]))))
+    far = shapely.affinity.translate(field, 5, 0)
+    half = shapely.Polygon(degrees(*(UTM @ np.array([[20, 380, 380, 20], [20, 20, 180, 180]]))))
+    mixed = gpd.GeoDataFrame(geometry=[field, one.geometry[0], far, half], crs="EPSG:4326")
+    view = Rasters([path], size_m=(0, 100)).observe(mixed)
+    assert view.present.tolist() == [True, True, False, True]
+    got = view.values[:, view.columns.index("band 1@pixel")]
+    assert got[0] == pytest.approx(data[0, 20:180].mean(), rel=0.12)  # not data[0, 100], half of it
+    assert got[1] == data[0, 170]
+    assert got[3] == pytest.approx(data[0, 20:].mean(), rel=0.15)  # of what the file covers
+    assert valid(view, 100)[0] == 1
+    assert valid(view, 100)[3] == pytest.approx(0.5, abs=0.1)
+    assert np.isnan(view.values[2]).all()
+    assert "mean over points spread evenly inside it" in said(view)
+    assert "1 of 4 places have no valid pixel in a: row 3" in said(view)
 
 
 def test_nothing_there_is_absent_and_told(tmp_path):

@@ -26,7 +26,7 @@ from odc.geo.geobox import GeoBox
 from georama.errors import AbsentError, DataError, UsageError
 from georama.geodesy import nearest_km
 from georama.places import lonlat as points_of
-from georama.places import name_rows
+from georama.places import name_rows, points_inside
 from georama.sample import View
 from georama.sources.embedding_products import describe_products
 from georama.sources.ground import (
@@ -58,6 +58,7 @@ _WINDOW_BYTES = 64 << 20  # a window that takes more is sampled
 _HELD_BYTES = 128 << 20  # windows of one chunk of places
 _SAMPLES = 64  # points across a window that is sampled
 _MOST_CLASSES = 32
+_POINTS = 48  # in a polygon; the first few of their sequence lie off its middle
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,16 +199,21 @@ class Rasters:
             raise DataError(told, remedy="check the files, or their CRS with --crs")
 
     def observe(self, places: Any) -> View:
-        """Statistics around places; see the class. Polygons are looked at from a point inside."""
-        lonlat = points_of(places)
+        """Statistics around places; see the class. Those of a polygon are means over its land."""
+        lonlat, owner, weight = points_inside(places, _POINTS)
         notes = list(self._notes)
-        if (places.geometry.geom_type != "Point").any():
-            notes.append("windows of polygons lie around a point inside their largest part")
         values = np.full((len(lonlat), len(self.columns)), np.nan, dtype=np.float32)
         told: dict[str, NDArray[np.bool_]] = {}
-        for rows, orders in self._orders(places, notes):
+        for rows, orders in self._orders(places.iloc[owner], notes):
             looks = [self._look(lonlat, rows, order, told) for order in orders]
             values[rows] = looks[0] if len(looks) == 1 else _median(np.stack(looks))
+        if (places.geometry.geom_type != "Point").any():
+            notes.append(
+                "what is said of a polygon is the mean over points spread evenly inside it, each "
+                "with its own window"
+            )
+            values = _mean_of_owners(values, owner, weight)
+            told = {what: np.bincount(owner, which) > 0 for what, which in told.items()}
         # The share of valid pixels says 0 where there is nothing, but nothing is absence.
         amounts = np.array([not name.startswith("valid@") for name in self.columns])
         present = np.asarray(np.isfinite(values[:, amounts]).any(axis=1))
@@ -219,7 +225,7 @@ class Rasters:
                 f"{int((~present).sum())} of {count(len(present), 'place')} have no valid pixel in "
                 f"{self.name}: {name_rows(places, np.flatnonzero(~present))}"
             )
-            if not present.any() and (far := self._far_away(lonlat)):
+            if not present.any() and (far := self._far_away(points_of(places))):
                 notes.append(far)
         return View(self.name, self.columns, values, present, tuple(notes))
 
@@ -736,6 +742,17 @@ def _summary(
     else:
         out[2:4] = mean
     return out
+
+
+def _mean_of_owners(
+    values: NDArray[np.float32], owner: NDArray[np.int64], weight: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Weighted means (n, d) over the points of each place of what is known there."""
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    known = np.isfinite(values)
+    total = np.add.reduceat(np.where(known, values, 0.0) * weight[:, None], first)
+    with np.errstate(invalid="ignore"):
+        return (total / np.add.reduceat(known * weight[:, None], first)).astype(np.float32)
 
 
 def _median(looks: NDArray[np.float32]) -> NDArray[np.float32]:
