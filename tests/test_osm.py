@@ -8,6 +8,8 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import osmium
+import osmium.io
+import osmium.osm
 import pyproj
 import pytest
 import shapely

@@ -17,7 +17,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,6 +39,16 @@ TYPES = ("point", "line", "polygon")
 SHAPE = {"point": 2, "line": 6, "polygon": 8}
 """Numbers that place a node: itself; centroid, start, end; three points inside and centroid."""
 RELATIONS = tuple((a, b) for a in TYPES for b in TYPES)
+_ALIKE = ("self", "touches", "overlaps", "covers", "covered by", "equals")
+MEETINGS: dict[frozenset[str], tuple[str, ...]] = {
+    frozenset(["polygon"]): _ALIKE,
+    frozenset(["line"]): _ALIKE,
+    frozenset(["line", "polygon"]): ("touches", "crosses", "within"),
+    frozenset(["point", "polygon"]): ("touches", "within"),
+    frozenset(["point", "line"]): ("touches", "within"),
+    frozenset(["point"]): ("self", "neighbours"),
+}
+"""How two things meet, as GeoLink (L. Bai and others 2025) tells it; lines that cross overlap."""
 RADII_M = (2_000.0, 10_000.0, 20_000.0)
 SLOTS = 7  # of a band: all of it, inner and outer ring, north, east, south, west
 
@@ -185,6 +195,8 @@ class PlaceGraphs:
         starts: For each type, where the nodes of each place begin (n + 1).
         edges: For each pair of types, source and target (2, m) int32, counted within the place.
         edge_starts: For each pair of types, where the edges of each place begin (n + 1).
+        meetings: For each pair of types, how source and target of each edge meet, as positions in
+            `MEETINGS`, int8; empty where nobody asked.
         notes: What was repaired or left out.
     """
 
@@ -196,6 +208,7 @@ class PlaceGraphs:
     starts: dict[str, NDArray[np.int64]]
     edges: dict[tuple[str, str], NDArray[np.int32]]
     edge_starts: dict[tuple[str, str], NDArray[np.int64]]
+    meetings: dict[tuple[str, str], NDArray[np.int8]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -226,6 +239,7 @@ class PlaceGraphs:
             edge_starts={
                 pair: _starts(np.diff(self.edge_starts[pair])[chosen]) for pair in RELATIONS
             },
+            meetings={pair: how[paths[pair]] for pair, how in self.meetings.items()},
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -242,6 +256,8 @@ class PlaceGraphs:
         for pair in RELATIONS:
             flat[f"edges.{pair[0]}.{pair[1]}"] = self.edges[pair]
             flat[f"edge_starts.{pair[0]}.{pair[1]}"] = self.edge_starts[pair]
+            if self.meetings:
+                flat[f"meetings.{pair[0]}.{pair[1]}"] = self.meetings[pair]
         return flat
 
     @classmethod
@@ -257,6 +273,11 @@ class PlaceGraphs:
             {name: flat[f"starts.{name}"] for name in TYPES},
             {pair: flat[f"edges.{pair[0]}.{pair[1]}"] for pair in RELATIONS},
             {pair: flat[f"edge_starts.{pair[0]}.{pair[1]}"] for pair in RELATIONS},
+            {
+                pair: flat[f"meetings.{pair[0]}.{pair[1]}"]
+                for pair in RELATIONS
+                if f"meetings.{pair[0]}.{pair[1]}" in flat
+            },
             tuple(notes),
         )
 
@@ -474,6 +495,7 @@ class ThingTable:
         half_m: float = 1_000.0,
         *,
         most: int | None = None,
+        meetings: bool = False,
     ) -> PlaceGraphs:
         """Graphs of what lies in a box around each place.
 
@@ -483,7 +505,8 @@ class ThingTable:
         Args:
             lonlat: Degrees (n, 2).
             half_m: Half the width of the boxes; 1,000 in the paper.
-            most: ThingTable of a type at the most, the nearest to the place; None takes all.
+            most: Things of a type at the most, the nearest to the place; None takes all.
+            meetings: Whether to tell how the two things of each edge meet, which GeoLink reads.
         """
         lonlat = np.asarray(lonlat, np.float64).reshape(-1, 2)
         reach = _reach_deg(lonlat, half_m)
@@ -508,12 +531,14 @@ class ThingTable:
             labels[name] = self.label[thing[own]]
             shapes[name] = xy[own].reshape(own.sum(), 8)[:, : SHAPE[name]].astype(np.float32)
             starts[name] = _starts(counts[:, code])
-        edges, edge_starts = self._edges(len(lonlat), place, thing, kind, number)
+        edges, edge_starts, how = self._edges(len(lonlat), place, thing, kind, number, meetings)
         dots = self.shape_lonlat[thing, 0] if self.compat else xy[:, 0]
         apart = _triangles(dots[kind == 0], starts["point"])
         edges["point", "point"], edge_starts["point", "point"] = apart
+        if meetings:
+            how["point", "point"] = (apart[0][0] != apart[0][1]).astype(np.int8)
         return PlaceGraphs(
-            lonlat, *self.labels, labels, shapes, starts, edges, edge_starts, self.notes
+            lonlat, *self.labels, labels, shapes, starts, edges, edge_starts, how, self.notes
         )
 
     def _in_box(
@@ -544,8 +569,11 @@ class ThingTable:
         thing: NDArray[np.int64],
         kind: NDArray[np.int8],
         number: NDArray[np.int64],
-    ) -> tuple[dict[Any, NDArray[np.int32]], dict[Any, NDArray[np.int64]]]:
-        """Pairs that meet, of every two types but points with points.
+        meetings: bool,
+    ) -> tuple[
+        dict[Any, NDArray[np.int32]], dict[Any, NDArray[np.int64]], dict[Any, NDArray[np.int8]]
+    ]:
+        """Pairs that meet, of every two types but points with points, and how if that is asked.
 
         Geometries of one dimension that meet touch, overlap, cover or equal each other, and the
         authors join all of these and each to itself; so "they meet" is the whole test.
@@ -563,25 +591,31 @@ class ThingTable:
         order = np.lexsort((second, first))
         first, second = first[order], second[order]
         meets = _starts(np.bincount(first, minlength=len(seen)))
+        manner = np.zeros(0, np.int8)
+        if meetings:
+            manner = _manner(shapes, self.kind[seen], first, second)
 
         mates = np.diff(meets)[local]
         source = np.repeat(np.arange(len(thing)), mates)
-        mate = second[_spans(meets, local)]
+        pair_of = _spans(meets, local)
+        mate = second[pair_of]
         members = place * len(seen) + local
         sorted_rows = np.argsort(members)
         wanted = place[source] * len(seen) + mate
         spot = np.searchsorted(members[sorted_rows], wanted)
         row = sorted_rows[np.minimum(spot, len(thing) - 1)] if len(thing) else spot
         there = members[row] == wanted if len(thing) else np.zeros(0, bool)
-        source, target = source[there], row[there]
-        edges, starts = {}, {}
+        source, target, pair_of = source[there], row[there], pair_of[there]
+        edges, starts, how = {}, {}, {}
         for a, name in enumerate(TYPES):
             for b, mate_name in enumerate(TYPES):
                 own = (kind[source] == a) & (kind[target] == b)
                 pair = np.stack([number[source[own]], number[target[own]]])
                 edges[name, mate_name] = pair.astype(np.int32)
                 starts[name, mate_name] = _starts(np.bincount(place[source[own]], minlength=count))
-        return edges, starts
+                if meetings:
+                    how[name, mate_name] = manner[pair_of[own]]
+        return edges, starts, how
 
     # -------------------------------------------------------------------------------- bands
 
@@ -861,6 +895,26 @@ def _inside(polygons: NDArray[Any], compat: bool, seed: int) -> NDArray[np.float
         spots[row[held], ray[held]] = tried[held]
         open_ones[row[held], ray[held]] = False
     return np.concatenate([spots, centre[:, None]], axis=1)
+
+
+def _manner(
+    shapes: NDArray[Any], kind: NDArray[np.int8], one: NDArray[np.int64], other: NDArray[np.int64]
+) -> NDArray[np.int8]:
+    """How things that meet do so, as positions in `MEETINGS`; the shapes are prepared.
+
+    The authors try "covers" before "equals" and so never meet the latter.
+    """
+    touches = shapely.touches(shapes[one], shapes[other])
+    covers = shapely.covers(shapes[one], shapes[other])
+    covered = shapely.covered_by(shapes[one], shapes[other])
+    alike = np.select(
+        [one == other, touches, covers & covered, covers, covered], [0, 1, 5, 3, 4], 2
+    )
+    dotted = np.where(touches, 0, 1)
+    drawn = np.select([touches, covers | covered], [0, 2], 1)
+    lesser = np.minimum(kind[one], kind[other])
+    found = np.where(kind[one] == kind[other], alike, np.where(lesser == 0, dotted, drawn))
+    return found.astype(np.int8)
 
 
 def _triangles(
