@@ -96,7 +96,7 @@ class Graph:
 
     @classmethod
     def of_places(cls, found: PlaceGraphs) -> list[Graph | None]:
-        """The graphs of n places, of `sources.place_graphs`."""
+        """The graphs of n places; built with `meetings=True` their edges tell how things meet."""
         vectors, graphs = torch.from_numpy(found.vectors), []
         for place in range(len(found)):
             nodes = {}

@@ -48,6 +48,7 @@ from georama.sources.raster_headers import (
     iso_day,
     read_layers,
     seen_codes,
+    with_true_copies,
 )
 from georama.sources.rasters import Raster, read_values, sample_at
 from georama.wording import count, listing
@@ -222,8 +223,8 @@ class Rasters:
             notes.append(f"{what} ({count(int(which.sum()), 'place')})")
         if not present.all():
             notes.append(
-                f"{int((~present).sum())} of {count(len(present), 'place')} have no valid pixel in "
-                f"{self.name}: {name_rows(places, np.flatnonzero(~present))}"
+                f"{int((~present).sum())} of {count(len(present), 'place')} "
+                f"{'has' if (~present).sum() == 1 else 'have'} no valid pixel in {self.name}: {name_rows(places, np.flatnonzero(~present))}"
             )
             if not present.any() and (far := self._far_away(points_of(places))):
                 notes.append(far)
@@ -291,7 +292,7 @@ class Rasters:
         labels: dict[int, str] = {}
         for layer in self.layers:
             labels |= layer.labels or {}
-        whole = all(layer.dtype.kind in "iu" and not layer.product for layer in self.layers)
+        whole = all(x.dtype.kind in "iu" and not (x.product or x.scaled) for x in self.layers)
         tabled = any(layer.labels is not None for layer in self.layers)
         bytes_only = all(x.dtype.itemsize == 1 and len(x.bands) == 1 for x in self.layers)
         none = np.empty(0)
@@ -300,7 +301,8 @@ class Rasters:
         if not whole:
             raise UsageError(f"classes are whole numbers, {self.layers[0].path} holds others")
         found: dict[float, int] = {}
-        for layer in self.layers:
+        layers = [with_true_copies(layer) for layer in self.layers]
+        for layer in layers:
             for code, number in seen_codes(layer).items():
                 found[code] = found.get(code, 0) + number
         if wanted is None and not tabled and len(found) > _MOST_CLASSES:
@@ -311,6 +313,17 @@ class Rasters:
             f"({listing(f'{code:g}' for code in sorted(found))})"
             + ("" if tabled or wanted else "; say classes=False if they are amounts")
         )
+        mixed = [
+            Path(x.path).name
+            for x, own in zip(layers, self.layers, strict=True)
+            if x.factors != own.factors
+        ]
+        if mixed:
+            self._notes.append(
+                f"reduced copies of {listing(mixed, most=3)} hold means of classes, which are "
+                "none; the full pixels are read"
+            )
+        self.layers = layers
         if len(found) > _MOST_CLASSES:
             self._notes.append(f"the {_MOST_CLASSES} most common have columns, the rest is “other”")
         return np.array(sorted(common)), labels
