@@ -588,6 +588,21 @@ def test_other_formats_say_the_same(tmp_path, everything, points, view, ending):
     assert seen.values == pytest.approx(view.values, rel=1e-3, abs=0.02)
 
 
+def test_what_lies_beyond_180_is_turned_and_what_is_not_on_earth_is_left_out(tmp_path):
+    shapes = [
+        shapely.Point(190, 5), shapely.LineString([(179.9, 5), (180.1, 5)]), shapely.Point(10, 95),
+        shapely.Point(1e9, 2), shapely.Point(180, 5),
+    ]  # fmt: skip
+    frame = gpd.GeoDataFrame({"amenity": ["bar"] * len(shapes)}, geometry=shapes, crs=4326)
+    frame.to_file(tmp_path / "a.gpkg")
+    things = read_things(tmp_path / "a.gpkg")
+    assert things.geometry[0] == shapely.Point(-170, 5)
+    assert things.geometry[1].bounds == (-180, 5, 180, 5)
+    assert things.geometry[1].length == pytest.approx(0.2)
+    assert things.geometry[2] == shapely.Point(180, 5)
+    assert "2 things of a beyond latitude ±90" in things.attrs["notes"][0]
+
+
 def test_columns_like_keys_and_hstore_are_understood(tmp_path):
     frame = gpd.GeoDataFrame(
         {

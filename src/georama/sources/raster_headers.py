@@ -145,7 +145,8 @@ def read_layers(
             return Layer(
                 str(path), how, some, tuple(names[b - 1] for b in some),
                 tuple((units[b - 1] or "") if units else "" for b in some), raster.geobox,
-                factors, pixel_m, raster.dtype, raster.scaled, _labels(raster, some), product, at, edge,
+                factors, pixel_m, raster.dtype, raster.scaled, _labels(raster, some), product, at,
+                edge,
             )  # fmt: skip
 
         if times is not None and by_time:

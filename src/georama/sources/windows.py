@@ -222,9 +222,11 @@ class Rasters:
         for what, which in told.items():
             notes.append(f"{what} ({count(int(which.sum()), 'place')})")
         if not present.all():
+            lost = np.flatnonzero(~present)
             notes.append(
-                f"{int((~present).sum())} of {count(len(present), 'place')} "
-                f"{'has' if (~present).sum() == 1 else 'have'} no valid pixel in {self.name}: {name_rows(places, np.flatnonzero(~present))}"
+                f"{len(lost)} of {count(len(present), 'place')} "
+                f"{'has' if len(lost) == 1 else 'have'} no valid pixel in {self.name}: "
+                f"{name_rows(places, lost)}"
             )
             if not present.any() and (far := self._far_away(points_of(places))):
                 notes.append(far)
