@@ -10,6 +10,8 @@ import pytest
 import shapely
 
 from georama.errors import DataError, UsageError
+from georama.sources.graph_store import build_store
+from georama.sources.graph_tags import description_of, hashed_ngrams, label_of
 from georama.sources.place_graphs import (
     GLOBAL_NAMES,
     MEETINGS,
@@ -19,13 +21,9 @@ from georama.sources.place_graphs import (
     TYPES,
     Bands,
     PlaceGraphs,
-    ThingTable,
-    build_store,
-    description_of,
-    hashed_ngrams,
     joined,
-    label_of,
 )
+from georama.sources.thing_graphs import ThingTable
 
 FIXTURE = Path(__file__).parent / "data/helsinki_things.geojson"
 HERE = np.array([[24.9412, 60.1701], [24.944, 60.1715], [24.90, 60.20], [24.939, 60.1695]])

@@ -25,7 +25,9 @@ from georama.recipes.urbanfusion import UrbanFusion
 from georama.recipes.world import World
 from georama.sampling.splits import blocks, kept_back
 from georama.sources import kit, packaged
-from georama.sources.place_graphs import ThingTable, build_store, hashed_ngrams
+from georama.sources.graph_store import build_store
+from georama.sources.graph_tags import hashed_ngrams
+from georama.sources.thing_graphs import ThingTable
 from georama.sources.world_stack import LAYERS, WorldStack, build
 from georama.sources.world_things import places_with_things, world_things
 
