@@ -1,7 +1,9 @@
 """OpenStreetMap around places; the extract in tests/data is real, what is written here says so."""
 
+import contextlib
 import json
 import sys
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from georama.errors import DataError, ResourceError, UsageError
-from georama.sources import kit, osm_pbf, osm_tags, things
+from georama.sources import kit, osm_pbf, osm_scan, osm_tags, things
 from georama.sources.osm import OSM, read_things
 from georama.sources.things import Windows, boxes_around, within_180
 
@@ -552,6 +554,7 @@ def test_what_a_scan_cannot_read_is_read_without_it(tmp_path, monkeypatch):
     path = packed(EXTRACT, tmp_path / "a.osm.pbf", backwards=True)
     ordered = read_things(EXTRACT, bbox=BOX)
     monkeypatch.setattr(osm_pbf, "_SCAN_BYTES", 0)
+    monkeypatch.setattr(osm_pbf, "_SMALL_BYTES", 0)  # so that the index lies on disk
     # Ways that come before their nodes have no places; that much was so before.
     points = read_things(path, bbox=BOX)
     assert set(points.osm_id) == {name for name in ordered.osm_id if name.startswith("n")}
@@ -565,6 +568,37 @@ def test_what_a_scan_cannot_read_is_read_without_it(tmp_path, monkeypatch):
     broken[-4000:] = bytes(4000)
     cut.write_bytes(broken)
     assert "cannot be read" in complaint(DataError, read_things, cut, bbox=BOX)
+
+
+def test_a_block_of_nothing_but_announcements_stays_within_its_memory():
+    def parsed(*groups):
+        block = b"".join(bytes([18, len(group)]) + group for group in groups)
+        data = np.frombuffer(block, dtype=np.uint8)
+        return osm_scan._parse(data, osm_scan._TEXT, osm_scan._ENDS, osm_scan._NO, osm_scan._TYPE)
+
+    way, node, dense = b"\x1a\x00", b"\x0a\x00", b"\x12\x03\x0a\x01\x02"
+    numbers, _, _, ways, many, refs, *_ = parsed(way * 50, node * 60, way * 10)
+    assert (numbers == 0).all()
+    assert len(numbers) == 60
+    assert (len(ways), len(refs), many.sum()) == (60, 0, 0)
+    for broken in (dense, b"\x1a\x05\x08", b"\x1a\x02\x12\x7f", b"\x0b\x01"):
+        with pytest.raises(ValueError, match=r"cut off|wire"):
+            parsed(broken)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 255)), min_size=1, max_size=30))
+def test_damage_is_told_and_crashes_nothing(changes):
+    with tempfile.TemporaryDirectory() as folder:
+        # Packed data have a checksum, which would catch most of it.
+        path = packed(EXTRACT, Path(folder) / "a.osm.pbf", "pbf,pbf_compression=none")
+        damaged = bytearray(path.read_bytes())
+        for at, byte in changes:
+            damaged[at * len(damaged) // 60_001] = byte
+        path.write_bytes(damaged)
+        store = things.Things(Windows(np.array([BOX])))
+        with contextlib.suppress(osm_scan.UnknownLayoutError):
+            osm_scan.Scan(path, store, Windows(np.array([BOX])))
 
 
 # ------------------------------------------------------------------ other formats

@@ -27,6 +27,7 @@ NODE = np.dtype([("id", "<i8"), ("xy", "<i4", 2)])
 _WAY = np.dtype([("id", "<i8"), ("bounds", "<i4", 4)])
 _UNITS = 1e7  # to the degree
 _MOST_BYTES = 32 << 20  # of a block, as the format has it
+_MOST_HEAD_BYTES = 64 << 10  # of what announces a block
 _KNOWN = {b"OsmSchema-V0.6", b"DenseNodes"}  # histories are none of it
 _WORDS = [word.encode() for word in (*osm_tags.MAIN_KEYS, "no", "type", "multipolygon", "boundary")]
 _TEXT = np.frombuffer(b"".join(_WORDS), dtype=np.uint8)
@@ -76,6 +77,7 @@ class Scan:
                 self._read(nodes, bounds, advance)
             self._choose(_mapped(ways, _WAY))
         except (ValueError, KeyError, zlib.error) as error:
+            self.locations.unlink(missing_ok=True)  # osmium would add to it
             raise UnknownLayoutError(str(error)) from error
         finally:
             ways.unlink(missing_ok=True)
@@ -137,23 +139,24 @@ class Scan:
         with self._path.open("rb") as file:
             while size := file.read(4):
                 begin = file.tell() - 4
-                head = _fields(file.read(int.from_bytes(size, "big")))
-                length = int(head[3][-1])
+                # Sizes are looked at before anything is read: damage may say any number.
+                head = _fields(file.read(_size(int.from_bytes(size, "big"), _MOST_HEAD_BYTES)))
+                length = _size(_last(head, 3, int), _MOST_BYTES)
                 blob = file.read(length)
-                if length > _MOST_BYTES or len(blob) < length:
+                if len(blob) < length:
                     raise ValueError("cut off")
                 fields = _fields(blob)
                 if 3 in fields:
                     unpack = zlib.decompressobj()
-                    data = unpack.decompress(bytes(fields[3][-1]), _MOST_BYTES + 1)
+                    data = unpack.decompress(_last(fields, 3, bytes), _MOST_BYTES + 1)
                     if len(data) > _MOST_BYTES or not unpack.eof:
                         raise ValueError("a block that does not unpack")
                 elif 1 in fields:
-                    data = bytes(fields[1][-1])
+                    data = _last(fields, 1, bytes)
                 else:
                     raise ValueError("another compression")
-                if head[1][-1] == b"OSMHeader":
-                    if not {bytes(need) for need in _fields(data).get(4, [])} <= _KNOWN:
+                if _last(head, 1, bytes) == b"OSMHeader":
+                    if not set(_fields(data).get(4, [])) <= _KNOWN:
                         raise ValueError("another layout")
                     continue
                 self._blocks.append((begin, file.tell()))
@@ -206,6 +209,20 @@ class Scan:
         self._member_blocks = np.unique(
             np.searchsorted(self._first_way, at[there[some]], side="right") - 1
         )
+
+
+def _size(said: int, most: int) -> int:
+    if not 0 <= said <= most:
+        raise ValueError("no size of a block")
+    return said
+
+
+def _last(fields: dict[int, list[Any]], number: int, kind: type[Any]) -> Any:
+    """The last of a field, as the format has it, if it is of this kind."""
+    value = fields[number][-1]
+    if not isinstance(value, kind):
+        raise ValueError("a field of another kind")
+    return value
 
 
 def _mapped(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:
@@ -350,13 +367,13 @@ def _parse(data, text, ends, no, kind):  # noqa: ANN001, ANN202
             east = value
     words = words[:strings]
 
-    # A node takes three bytes at least, and so does a way; a reference takes one.
-    node, xy = np.empty(size // 3 + 1, np.int64), np.empty((size // 3 + 1, 2), np.int32)
-    node_named = np.zeros(size // 3 + 1, np.bool_)
-    way, many = np.empty(size // 3 + 1, np.int64), np.zeros(size // 3 + 1, np.int64)
-    way_named = np.zeros(size // 3 + 1, np.bool_)
+    # Whatever is said of a node, a way or a relation, two bytes announce it; a reference takes one.
+    node, xy = np.empty(size // 2 + 1, np.int64), np.empty((size // 2 + 1, 2), np.int32)
+    node_named = np.zeros(size // 2 + 1, np.bool_)
+    way, many = np.empty(size // 2 + 1, np.int64), np.zeros(size // 2 + 1, np.int64)
+    way_named = np.zeros(size // 2 + 1, np.bool_)
     refs = np.empty(size + 1, np.int64)
-    area, members = np.empty(size // 3 + 1, np.int64), np.zeros(size // 3 + 1, np.int64)
+    area, members = np.empty(size // 2 + 1, np.int64), np.zeros(size // 2 + 1, np.int64)
     member = np.empty(size + 1, np.int64)
     nodes = ways = all_refs = areas = all_members = 0
     at = 0
