@@ -169,7 +169,7 @@ def run(name: str, seeds: int, steps: int, few: bool) -> list[dict[str, Any]]:
         [draw.integers(len(t), size=len(t)) for t in next(iter(tables.values()))] for draw in draws
     ]
 
-    def drawn(method: str) -> NDArray[np.float64]:
+    def drawn(method: str) -> NDArray[np.floating]:
         return np.array([
             np.mean([
                 class_scores(t[p].sum(0))[metric]

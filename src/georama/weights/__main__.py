@@ -31,9 +31,11 @@ from georama.recipes.world import World
 from georama.sampling.cutting import cut_unlabelled, together
 from georama.sampling.splits import blocks, kept_back
 from georama.sources import kit, packaged
+from georama.sources.graph_store import build_store
+from georama.sources.graph_tags import hashed_ngrams
 from georama.sources.packaged_scenes import packaged_scene
-from georama.sources.place_graphs import ThingTable, build_store, hashed_ngrams
 from georama.sources.scenes import open_scene
+from georama.sources.thing_graphs import ThingTable
 from georama.sources.world_stack import LAYERS, WorldStack, build
 from georama.sources.world_things import places_with_things, world_things
 from georama.trust.retrieval import recall
