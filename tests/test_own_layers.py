@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.transform import from_origin
 
 from georama.errors import AbsentError, DataError, UsageError
 from georama.sample import View
@@ -146,7 +147,7 @@ def test_damage_is_no_absence(tmp_path):
     with rasterio.open(
         picture, "w", driver="GTiff", width=512, height=512, count=1, dtype="uint16", tiled=True,
         blockxsize=256, blockysize=256, compress="deflate", crs="EPSG:4326",
-        transform=rasterio.transform.from_origin(24.9, 60.2, 1e-3, 1e-3),
+        transform=from_origin(24.9, 60.2, 1e-3, 1e-3),
     ) as target:  # fmt: skip
         target.write(values)
     layer, _ = open_layers([str(picture)])[0].settle(here)

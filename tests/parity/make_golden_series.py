@@ -114,7 +114,7 @@ def mdico(folder: Path) -> None:
             for name, channels in made.SENSORS.items()
         }
         core = torch.nn.Module()
-        core.layers = []
+        core.layers = []  # pyright: ignore[reportArgumentType]
         core.forward = lambda x: x
         parts = dict.fromkeys(("main", "auxiliary", "contrastive", "discriminative"), 1)
         net = MDiCo(encoders, core, outputs, dict(loss), parts)
