@@ -27,7 +27,8 @@ import pandas as pd
 import shapely
 import torch
 
-from georama.sources.place_graphs import LABELLED, ThingTable, hashed_ngrams
+from georama.sources.graph_tags import LABELLED, hashed_ngrams
+from georama.sources.thing_graphs import ThingTable
 
 TEXT = 384
 TURNS = 3

@@ -4,9 +4,10 @@
 
 Without EXTRACT the kit's Helsinki is taken. The task is the same for all: every thing with one of
 our main keys as a table with geometries (osmnx reads only XML, which is written beforehand and not
-counted). A peer that is not installed is skipped by name. Each turn runs in a process of its own;
-times are the best of three, taken turn by turn, and leave out the imports. Memory is the most that
-the process held, imports and all.
+counted). A peer that is not installed is skipped by name. Each turn runs in a process of its own
+with an empty folder for temporary files, as pyrosm keeps its results there; times are the best of
+three, taken turn by turn, and leave out the imports. Memory is the most that the process held,
+imports and all.
 
 The large file repeats the extract on a grid with new numbers, so its things are real and their
 places are not.
@@ -101,8 +102,9 @@ JOBS = {"georama": georama, "pyrosm": pyrosm, "osmnx": osmnx, "around": around}
 
 def in_a_process(job, path, box):
     command = [sys.executable, __file__, str(path), "--job", job, "--box", json.dumps(box)]
-    one = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=one)
+    with tempfile.TemporaryDirectory() as fresh:  # pyrosm finds what it has read there before
+        one = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": fresh}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=one)
     if done.returncode:
         return {"name": job, "error": (done.stderr.strip().splitlines() or ["killed"])[-1]}
     return json.loads(done.stdout.strip().splitlines()[-1])

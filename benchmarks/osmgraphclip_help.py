@@ -21,9 +21,10 @@ from sklearn.preprocessing import StandardScaler
 from georama.places import lonlat as centres_of
 from georama.recipes.osmgraphclip import OSMGraphCLIP
 from georama.sampling.splits import blocks
+from georama.sources.graph_tags import hashed_ngrams
 from georama.sources.labels import labelled
-from georama.sources.place_graphs import ThingTable, hashed_ngrams
 from georama.sources.targets import label_column
+from georama.sources.thing_graphs import ThingTable
 from georama.sources.world_things import world_things
 from georama.verbs.embed import find_encoder
 

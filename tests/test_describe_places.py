@@ -69,7 +69,15 @@ def test_things_are_told_most_first():
     told = describe(
         np.zeros((3, 2)), counts=[{"garden": 3, "bus_stop": 1200, "bench": 3}, None, {"x": 0}]
     )
-    assert told == ["The map shows 1,200 bus stop, 3 bench and 3 garden.", "", ""]
+    assert told == ["The map shows 1,200 bus stops, 3 benches and 3 gardens.", "", ""]
+    (words,) = describe(
+        np.zeros((1, 2)),
+        counts=[{"place_of_worship": 6, "library": 5, "parking": 4, "doctors": 3, "fast_food": 1}],
+    )
+    assert words == (
+        "The map shows 6 places of worship, 5 libraries, 4 parking places, 3 doctors and "
+        "1 fast food place."
+    )
     with pytest.raises(DataError, match="1 places and 2 counts"):
         describe(np.zeros((1, 2)), counts=[None, None])
 

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ import torch
 
 from georama.encoders.patches import ViT
 from georama.encoders.things import (
-    MEETINGS,
     OUTLINE,
     PAIRS,
     TYPES,
@@ -20,6 +19,7 @@ from georama.encoders.things import (
 from georama.errors import DataError, UsageError
 from georama.fusion.image_graph import ImageGraph, draw_masks
 from georama.recipes.geolink import GeoLink
+from georama.sources.place_graphs import MEETINGS, PlaceGraphs
 
 WORDS = 12
 SMALL: dict[str, Any] = {
@@ -27,19 +27,6 @@ SMALL: dict[str, Any] = {
     "graph_width": 16, "fusion_width": 16, "fusion_heads": 2, "decoder_width": 16,
     "decoder_heads": 2, "decoder_depth": 1, "shared_width": 8,
 }  # fmt: skip
-
-
-@dataclass
-class PlaceArrays:
-    vectors: Any
-    labels: Any
-    shapes: Any
-    starts: Any
-    edges: Any
-    edge_starts: Any
-
-    def __len__(self):
-        return 3
 
 
 def graph(seed, counts=(3, 4, 5), polygons=None):
@@ -223,14 +210,18 @@ def test_names_of_older_weights_are_understood():
 def test_graphs_of_many_places_are_taken_apart():
     """The arrays of place graphs, here two cafés of the first place and a road of the third."""
     none, pairs = np.zeros((2, 0), np.int32), PAIRS
-    found = PlaceArrays(
+    found = PlaceGraphs(
+        lonlat=np.zeros((3, 2)),
+        texts=("road", "café"),
         vectors=np.eye(WORDS, dtype=np.float32)[:2],
-        labels={"point": np.array([1, 0]), "line": np.array([1]), "polygon": np.array([], int)},
+        labels={"point": np.array([1, 0], np.int32), "line": np.array([1], np.int32),
+                "polygon": np.array([], np.int32)},
         shapes={t: np.full((n, 2 * OUTLINE[t]), 0.5, np.float32)
                 for t, n in (("point", 2), ("line", 1), ("polygon", 0))},
         starts={"point": np.array([0, 2, 2, 2]), "line": np.array([0, 0, 0, 1]),
                 "polygon": np.zeros(4, int)},
-        edges=dict.fromkeys(pairs, none) | {("point", "point"): np.array([[0, 1], [1, 0]])},
+        edges=dict.fromkeys(pairs, none)
+        | {("point", "point"): np.array([[0, 1], [1, 0]], np.int32)},
         edge_starts=dict.fromkeys(pairs, np.zeros(4, int))
         | {("point", "point"): np.array([0, 2, 2, 2])},
     )  # fmt: skip
@@ -242,6 +233,12 @@ def test_graphs_of_many_places_are_taken_apart():
     assert first.edges["point", "point"].tolist() == [[0, 1], [1, 0]]
     assert not first.meetings["point", "point"].any()
     assert (len(first), len(third)) == (2, 1)
+    met = {pair: np.zeros(0, np.int8) for pair in pairs} | {
+        ("point", "point"): np.array([1, 0], np.int8)
+    }
+    told = Graph.of_places(replace(found, meetings=met))[0]
+    assert told is not None
+    assert told.meetings["point", "point"].tolist() == [[0, 1], [1, 0]]
 
 
 def test_meetings_name_every_pair():

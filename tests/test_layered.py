@@ -71,7 +71,7 @@ def test_what_is_absent_is_the_mean_beside_a_flag_and_never_zero():
 def test_every_layer_weighs_the_same_in_a_process():
     inputs = views(TABLE)
     wide = np.repeat(inputs.views[view_of("noise")], 100, axis=1)
-    inputs.views[view_of("noise")] = wide
+    inputs = replace(inputs, views={**inputs.views, view_of("noise"): wide})
     both = Joining.fit(inputs, ("rain", "noise"))(inputs).views[LAYERS]
     rain, noise = both[:, :2], both[:, 2:]
     assert (rain**2).sum(1).mean() == pytest.approx(0.5, abs=0.05)

@@ -186,8 +186,10 @@ def test_location_encoders_do_not_import_torch():
 
 
 def test_polygons_are_encoded_some_at_a_time_and_alike(monkeypatch):
-    boxes = [shapely.box(west, 0, west + 1, 1) for west in range(25)]
-    places = gpd.GeoDataFrame(geometry=boxes, crs="EPSG:4326")
+    west = np.arange(25.0)
+    places = gpd.GeoDataFrame(
+        geometry=shapely.box(west, 0 * west, west + 1, 0 * west + 1), crs="EPSG:4326"
+    )
     whole = encode_places(Wrap(), places)
     asked = []
 

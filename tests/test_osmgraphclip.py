@@ -9,7 +9,8 @@ import shapely
 
 from georama.errors import DataError, UsageError
 from georama.recipes.osmgraphclip import OSMGraphCLIP
-from georama.sources.place_graphs import ThingTable, hashed_ngrams
+from georama.sources.graph_tags import hashed_ngrams
+from georama.sources.thing_graphs import ThingTable
 from georama.verbs.embed import find_encoder
 
 SMALL: dict[str, Any] = {

@@ -1,11 +1,15 @@
 """The user's layers: which form means what, and what cannot be used."""
 
+from pathlib import Path
+
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.transform import from_origin
 
-from georama.errors import DataError, UsageError
+from georama.errors import AbsentError, DataError, UsageError
 from georama.sample import View
 from georama.sources.attributes import Attributes
 from georama.sources.own_layers import (
@@ -116,7 +120,7 @@ def test_beyond_what_a_file_covers_a_layer_is_absent():
     class Extract(Tilt):
         def observe(self, places):
             if places.geometry.y.max() < 0:
-                raise DataError("the extract covers none of these places")
+                raise AbsentError("the extract covers none of these places")
             return super().observe(places)
 
     layer, _ = open_layers([Extract()])[0].settle(table(a=[1, 2]))
@@ -124,6 +128,34 @@ def test_beyond_what_a_file_covers_a_layer_is_absent():
     view = layer.look(south)
     assert not view.present.any()
     assert "covers none of these places" in view.notes[0]
+
+
+def test_damage_is_no_absence(tmp_path):
+    extract = tmp_path / "a.osm.pbf"
+    whole = (Path(__file__).parent / "data" / "helsinki.osm.pbf").read_bytes()
+    extract.write_bytes(whole)
+    here = gpd.GeoDataFrame(geometry=gpd.points_from_xy([24.94], [60.17]), crs="EPSG:4326")
+    far = gpd.GeoDataFrame(geometry=gpd.points_from_xy([0], [-5]), crs="EPSG:4326")
+    layer, _ = open_layers([str(extract)])[0].settle(here)
+    assert not reopen(layer.to_json()).look(far).present.any()
+    extract.write_bytes(whole[:20_000])
+    with pytest.raises(DataError, match="ends before its end"):
+        reopen(layer.to_json()).look(far)
+
+    picture = tmp_path / "a.tif"
+    values = np.random.default_rng(0).integers(0, 255, (1, 512, 512)).astype("uint16")
+    with rasterio.open(
+        picture, "w", driver="GTiff", width=512, height=512, count=1, dtype="uint16", tiled=True,
+        blockxsize=256, blockysize=256, compress="deflate", crs="EPSG:4326",
+        transform=from_origin(24.9, 60.2, 1e-3, 1e-3),
+    ) as target:  # fmt: skip
+        target.write(values)
+    layer, _ = open_layers([str(picture)])[0].settle(here)
+    assert not layer.look(far).present.any()
+    picture.write_bytes(picture.read_bytes()[:-60_000])
+    beyond = gpd.GeoDataFrame(geometry=gpd.points_from_xy([25.4], [59.7]), crs="EPSG:4326")
+    with pytest.raises(DataError, match="is damaged"):
+        layer.look(beyond)
 
 
 def test_the_record_of_a_layer_opens_it_again():

@@ -1,6 +1,7 @@
 """Graphs and bands around places: the same whatever is built beside them, and true to the map."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -9,21 +10,20 @@ import pytest
 import shapely
 
 from georama.errors import DataError, UsageError
+from georama.sources.graph_store import build_store
+from georama.sources.graph_tags import description_of, hashed_ngrams, label_of
 from georama.sources.place_graphs import (
     GLOBAL_NAMES,
+    MEETINGS,
     RELATIONS,
     SECTOR_NAMES,
     SHAPE,
     TYPES,
     Bands,
     PlaceGraphs,
-    ThingTable,
-    build_store,
-    description_of,
-    hashed_ngrams,
     joined,
-    label_of,
 )
+from georama.sources.thing_graphs import ThingTable
 
 FIXTURE = Path(__file__).parent / "data/helsinki_things.geojson"
 HERE = np.array([[24.9412, 60.1701], [24.944, 60.1715], [24.90, 60.20], [24.939, 60.1695]])
@@ -80,10 +80,65 @@ def test_edges_are_the_pairs_that_meet(things):
     assert graphs.present.tolist() == [True, True, False, True]
 
 
+def test_how_things_meet_is_what_shapely_says(things):
+    graphs = things.graphs(HERE, 120.0, meetings=True)
+    same(replace(graphs, meetings={}), things.graphs(HERE, 120.0))
+    up = np.degrees(120.0 / 6371008.8)
+    wide = up / np.cos(np.radians(HERE[0, 1] + up))
+    box = shapely.box(*(HERE[0] - (wide, up)), *(HERE[0] + (wide, up)))
+    inside = np.flatnonzero(shapely.intersects(things.geometry, box))
+    members = {t: things.geometry[inside[things.kind[inside] == k]] for k, t in enumerate(TYPES)}
+    asked = {
+        "touches": "touches", "overlaps": ("overlaps", "crosses"), "covers": "covers",
+        "covered by": "covered_by", "equals": "equals", "crosses": "crosses",
+    }  # fmt: skip
+    seen = set()
+    for pair in RELATIONS:
+        rows = slice(*graphs.edge_starts[pair][:2])
+        for source, target, how in zip(
+            *graphs.edges[pair][:, rows], graphs.meetings[pair][rows], strict=True
+        ):
+            name = MEETINGS[frozenset(pair)][how]
+            seen.add((*pair, name))
+            one, other = members[pair[0]][source], members[pair[1]][target]
+            if name == "self" or pair == ("point", "point"):
+                assert (name == "self") == (pair[0] == pair[1] and source == target)
+            elif name == "within":
+                assert one.covered_by(other) or one.covers(other)
+                assert not one.touches(other)
+            else:
+                told = asked[name]
+                assert any(
+                    getattr(one, t)(other) for t in ([told] if isinstance(told, str) else told)
+                )
+    assert {name for *_, name in seen} >= {"self", "touches", "overlaps", "crosses", "within"}
+
+
+def test_lands_that_hold_or_equal_each_other_are_told():
+    land, part = shapely.box(0, 0, 3e-3, 3e-3), shapely.box(1e-3, 1e-3, 2e-3, 2e-3)
+    path = shapely.LineString([(1.2e-3, 1.5e-3), (1.8e-3, 1.5e-3)])
+    end = shapely.Point(1.2e-3, 1.5e-3)
+    table = table_of((land, "landuse", "grass"), (part, "building", "yes"), (part, "leisure", "x"),
+                     (path, "highway", "path"), (end, "shop", "x"))  # fmt: skip
+    graphs = ThingTable.read(table, narrow).graphs(np.array([[1e-3, 1e-3]]), 500, meetings=True)
+    areas = np.zeros((3, 3), int)
+    areas[tuple(graphs.edges["polygon", "polygon"])] = graphs.meetings["polygon", "polygon"]
+    assert [[MEETINGS[frozenset(["polygon"])][how] for how in row] for row in areas] == [
+        ["self", "covers", "covers"],
+        ["covered by", "self", "equals"],
+        ["covered by", "equals", "self"],
+    ]
+    assert graphs.meetings["polygon", "line"].tolist() == [2, 2, 2]
+    assert graphs.meetings["line", "point"].tolist() == [0]  # at its end
+    assert graphs.meetings["point", "polygon"].tolist() == [1, 1, 1]
+
+
 def test_many_places_are_each_alone(things):
-    graphs, bands = things.graphs(HERE, 120.0), things.bands(HERE, (100.0, 400.0))
+    graphs = things.graphs(HERE, 120.0, meetings=True)
+    bands = things.bands(HERE, (100.0, 400.0))
     for i in range(len(HERE)):
-        same(graphs.take(np.array([i])), things.graphs(HERE[i : i + 1], 120.0))
+        alone = things.graphs(HERE[i : i + 1], 120.0, meetings=True)
+        same(graphs.take(np.array([i])), alone)
         same(bands.take(np.array([i])), things.bands(HERE[i : i + 1], (100.0, 400.0)))
     halves = slice(0, 2), slice(2, 4)
     same(joined([graphs.take(rows) for rows in halves]), graphs)

@@ -7,6 +7,8 @@ import pyproj
 import pytest
 import rasterio
 import rasterio.warp
+import shapely
+import shapely.affinity
 from rasterio import Affine
 from rasterio.enums import Resampling
 
@@ -279,6 +281,49 @@ def test_shares_of_classes(tmp_path):
     assert amounts.columns[0] == "cover mean@400m"
 
 
+@pytest.mark.parametrize("how", [Resampling.average, Resampling.nearest, Resampling.mode])
+def test_means_of_classes_are_no_classes(tmp_path, how):
+    codes = np.where(np.random.default_rng(0).random((1024, 1024)) < 0.3, 10, 50).astype("uint8")
+    path = write(tmp_path / "cover.tif", codes)
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2, 4], how)
+    source = Rasters([path], size_m=(8000,))
+    assert source.codes.tolist() == [10, 50]
+    view = source.observe(places(degrees(*(UTM @ np.array([[512.0], [512.0]])))))
+    if how != Resampling.mode:  # the commonest of four is the rarer one less often
+        assert stats(view, 8000)[0, 0] == pytest.approx([0.3, 0.7, 0], abs=0.01)
+    assert ("hold means of classes" in said(view)) == (how == Resampling.average)
+
+
+def test_bytes_that_stand_for_other_numbers_are_amounts(tmp_path):
+    path = write(tmp_path / "a.tif", np.full((9, 9), 4, "uint8"))
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (0.5,), (-3.0,)
+    source = Rasters([path], size_m=(0,))
+    assert source.columns == ("band 1@pixel",)
+    assert source.observe(places(inside(UTM, (9, 9), n=1))).values.tolist() == [[-1.0]]
+
+
+def test_opacity_is_no_band(tmp_path):
+    data = np.full((4, 20, 20), 7, "uint8")
+    data[3, :, :10], data[3, :, 10:] = 255, 0
+    path = write(tmp_path / "a.tif", data, photometric="RGB", alpha="YES")
+    view = Rasters([path], size_m=(0, 40)).observe(
+        places(degrees(*(UTM @ np.array([[3.0, 16], [8, 8]]))))
+    )
+    assert view.present.tolist() == [True, False]
+    assert len([name for name in view.columns if "@pixel" in name]) == 3
+
+
+def test_a_mask_counts_beside_a_value_for_missing_data(tmp_path):
+    path = write(tmp_path / "a.tif", np.array([[5, 5], [9, 5]], "uint8"), nodata=9)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(np.array([[0, 255], [255, 255]], "uint8"))
+    spots = degrees(*(UTM @ np.array([[0.5, 1.5, 0.5], [0.5, 0.5, 1.5]])))
+    seen = Rasters([path], size_m=(0,), classes=False).observe(places(spots))
+    assert seen.present.tolist() == [False, True, False]
+
+
 def test_a_table_of_colours_makes_classes_and_bytes_of_many_values_do_not(tmp_path):
     many = np.random.default_rng(0).integers(0, 200, (128, 128)).astype("u1")
     assert len(Rasters(write(tmp_path / "a.tif", many)).codes) == 0
@@ -289,6 +334,27 @@ def test_a_table_of_colours_makes_classes_and_bytes_of_many_values_do_not(tmp_pa
 
 
 # ------------------------------------------------------------------ absence
+
+
+def test_a_polygon_is_the_mean_over_its_land_and_not_one_point(tmp_path):
+    data = np.tile(np.exp2(np.arange(200, dtype="float32") / 25), (200, 1))
+    path = write(tmp_path / "a.tif", data)
+    field = shapely.Polygon(degrees(*(UTM @ np.array([[20, 180, 180, 20], [20, 20, 180, 180]]))))
+    one = places(degrees(*(UTM @ np.array([[170.0], [60.0]]))))
+    far = shapely.affinity.translate(field, 5, 0)
+    half = shapely.Polygon(degrees(*(UTM @ np.array([[20, 380, 380, 20], [20, 20, 180, 180]]))))
+    mixed = gpd.GeoDataFrame(geometry=[field, one.geometry[0], far, half], crs="EPSG:4326")
+    view = Rasters([path], size_m=(0, 100)).observe(mixed)
+    assert view.present.tolist() == [True, True, False, True]
+    got = view.values[:, view.columns.index("band 1@pixel")]
+    assert got[0] == pytest.approx(data[0, 20:180].mean(), rel=0.12)  # not data[0, 100], half of it
+    assert got[1] == data[0, 170]
+    assert got[3] == pytest.approx(data[0, 20:].mean(), rel=0.15)  # of what the file covers
+    assert valid(view, 100)[0] == 1
+    assert valid(view, 100)[3] == pytest.approx(0.5, abs=0.1)
+    assert np.isnan(view.values[2]).all()
+    assert "mean over points spread evenly inside it" in said(view)
+    assert "1 of 4 places has no valid pixel in a: row 3" in said(view)
 
 
 def test_nothing_there_is_absent_and_told(tmp_path):

@@ -91,6 +91,16 @@ With = Annotated[
         "columns:A,B, a folder of photographs, place (the shipped place model)…",
     ),
 ]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME=VALUE of the recipe or its training; may be repeated."),
+]
+Sensor = Annotated[
+    str | None, typer.Option(help="Of the files, e.g. sentinel-2-l2a, where no name tells.")
+]
+Bands = Annotated[
+    str | None, typer.Option(help="Names of all bands in the files' order, - leaves one out.")
+]
 Layer = Annotated[str | None, typer.Option(help="Layer of a file that holds several.")]
 
 
@@ -167,7 +177,8 @@ def list_kit(as_json: AsJson = False, debug: Debug = False) -> None:
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Packages; none means all.")] = None,
     group: Annotated[
-        list[str] | None, typer.Option(help="world, labels, demo or models; may be repeated.")
+        list[str] | None,
+        typer.Option(help="world, labels, demo, models or scenes; may be repeated."),
     ] = None,
     apt: Annotated[
         bool, typer.Option("--apt", help="Allow apt-get download for what only Debian has.")
@@ -327,8 +338,101 @@ def map(
 
 
 @app.command()
+def fit(
+    recipe: Annotated[str, typer.Argument(help="Of images, see georama recipes.")],
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Scenes (a raster or a folder of bands each), a folder with images/ and labels/, "
+            "a folder with a folder of chips a class, or a CSV of chips."
+        ),
+    ],
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(help="Raster of classes or amounts, one a scene; or shapes, for all."),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Column of shapes or of the CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default RECIPE-model.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="classification, segmentation, regression or pixel_regression; else guessed."
+        ),
+    ] = None,
+    sensor: Sensor = None,
+    bands: Bands = None,
+    wavelengths: Annotated[
+        str | None, typer.Option(help="Of the bands in nm, with commas, for a sensor of your own.")
+    ] = None,
+    crs: Crs = None,
+    ignore: Annotated[
+        list[int] | None, typer.Option(help="A code that stands for no label; may be repeated.")
+    ] = None,
+    chip: Annotated[int, typer.Option(help="Rows and columns that scenes are cut into.")] = 64,
+    chips: Annotated[int | None, typer.Option(help="Chips at most.")] = None,
+    settings: Settings = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of the recipe pretrained, to start from.")
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls/--no-controls", help="Score forests beside the recipe.")
+    ] = True,
+    seed: Seed = 0,
+    plan: Plan = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Train a recipe of images on scenes with labels; scores come from blocks apart."""
+    waves = _numbers(wavelengths, "--wavelengths")
+    given = dict(_setting(text) for text in settings or ())
+    from georama.verbs.fit import fit
+
+    result = fit(
+        recipe,
+        data,
+        out=out or Path(f"{recipe}-model"),
+        labels=labels or (),
+        target=target,
+        task=task,  # pyright: ignore[reportArgumentType]  # checked there
+        sensor=sensor,
+        bands=bands.split(",") if bands else None,
+        wavelengths_nm=waves,
+        crs=crs,
+        ignore=ignore or (),
+        chip=chip,
+        chips=chips,
+        settings=given,
+        weights=weights,
+        controls=controls,
+        seed=seed,
+        plan=plan,
+    )
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False, default=str))
+        return
+    _note(result.pop("notes"))
+    if plan:
+        _pairs(result)
+        return
+    print(result["sentence"])
+    names = list(result["models"][0]["scores"])
+    print(f"\n{'on unseen blocks':30}" + "".join(f"{name:>10}" for name in names))
+    for row in result["models"]:
+        values = "".join(f"{row['scores'][name]['value']:>10.3f}" for name in names)
+        print(f"{row['name'][:30]:30}{values}")
+    held = ", ".join(f"{float(k):.0%}: {v:.1%}" for k, v in result["coverage"].items())
+    print(f"\nsets or intervals hold on unseen blocks  {held}")
+    print(f"Next: georama predict {shlex.quote(result['out'])}/model SCENE.tif --out DIR")
+
+
+@app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="The folder model/ that georama map left.")],
+    model: Annotated[Path, typer.Argument(help="The folder model/ that map or fit left.")],
+    scenes: Annotated[
+        list[Path] | None,
+        typer.Argument(help="For a model of scenes: rasters, or folders of the bands of one."),
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option(help="Folder for the predictions.")],
     at: At = None,
     bbox: BBox = None,
@@ -337,11 +441,51 @@ def predict(
     sea: Sea = None,
     layers: With = None,
     level: Level = 0.9,
+    sensor: Sensor = None,
+    bands: Bands = None,
+    window: Annotated[int | None, typer.Option(help="Rows and columns asked at once.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Pixels that windows share.")] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write a band a class too.")
+    ] = False,
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="Write patches of one class as polygons too.")
+    ] = False,
+    plan: Plan = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Use the model of an earlier map at other places, or on another grid."""
+    """Use the model of an earlier map at other places, or one of scenes on other scenes."""
     box = _box(bbox)
+    from georama.verbs.predict_scene import is_scene_model, predict_scene
+
+    if is_scene_model(model):
+        found = predict_scene(
+            model,
+            scenes or (),
+            out=out,
+            sensor=sensor,
+            bands=bands.split(",") if bands else None,
+            window=window,
+            overlap=overlap,
+            level=level,
+            probabilities=probabilities,
+            polygons=polygons,
+            plan=plan,
+        )
+        if as_json:
+            print(json.dumps(found, indent=1, ensure_ascii=False))
+            return
+        for name, one in found.items():
+            _note(one.pop("notes"))
+            print(name)
+            _pairs(one)
+        return
+    if scenes:
+        raise UsageError(
+            f"{model} predicts at places, not on scenes",
+            remedy="give a model of georama fit, or places with --at",
+        )
     from georama.verbs.predict import predict
 
     written = predict(
@@ -466,7 +610,12 @@ def embed(
 
 @app.command()
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="For example urbanfusion, osmgraphclip, satclip.")],
+    recipe: Annotated[str, typer.Argument(help="For example urbanfusion, satclip, scene, floro.")],
+    scenes: Annotated[
+        list[Path] | None,
+        typer.Argument(help="For a recipe of images: rasters, or folders of the bands of one."),
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option(help="Folder of the model; a killed run goes on there.")],
     layers: With = None,
     at: Annotated[Path | None, typer.Option(help="Learn from the places of this file.")] = None,
@@ -480,14 +629,29 @@ def pretrain(
     steps: Annotated[int | None, typer.Option(help="Of training, in place of minutes.")] = None,
     batch: Annotated[int | None, typer.Option(help="Places a step.")] = None,
     size: Annotated[str | None, typer.Option(help="Of the network: small or base.")] = None,
+    sensor: Sensor = None,
+    bands: Bands = None,
+    chip: Annotated[int, typer.Option(help="Rows and columns that scenes are cut into.")] = 64,
+    chips: Annotated[int | None, typer.Option(help="Chips of a scene at most.")] = None,
+    settings: Settings = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda…")] = "auto",
     plan: Plan = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Train a place model on layers of your own, without labels; embed and map read it."""
+    """Train without labels: a place model on layers of your own, or one of images on scenes."""
     box = _box(bbox)
+    from georama import recipes
+
+    if scenes or recipe in recipes.of_scenes():
+        _pretrain_scenes(recipe, scenes or [], out, {
+            "sensor": sensor, "bands": bands.split(",") if bands else None, "chip": chip,
+            "chips": chips, "steps": steps, "minutes": minutes, "batch": batch,
+            "settings": dict(_setting(text) for text in settings or ()), "seed": seed,
+            "device": device, "plan": plan,
+        }, as_json)  # fmt: skip
+        return
     from georama.verbs.pretrain import pretrain
 
     result = pretrain(
@@ -516,6 +680,25 @@ def pretrain(
         return
     _learned(result)
     print(f"\nNext: georama embed places.csv --model {shlex.quote(str(out))}")
+
+
+def _pretrain_scenes(
+    recipe: str, scenes: list[Path], out: Path, options: dict[str, Any], as_json: bool
+) -> None:
+    from georama.verbs.pretrain_scenes import pretrain_scenes
+
+    result = pretrain_scenes(recipe, scenes, out, **options)
+    if not result:  # one of several processes that is not the first
+        return
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    _note(result.pop("notes"))
+    _pairs(result)
+    if not options["plan"]:
+        print(
+            f"\nNext: georama fit {recipe} SCENES --labels FILE --weights {shlex.quote(str(out))}"
+        )
 
 
 def _learned(result: dict[str, Any]) -> None:
@@ -609,6 +792,30 @@ def _box(text: str | None) -> tuple[float, float, float, float] | None:
             remedy="write it like --bbox 5,45,15,55",
         ) from None
     return west, south, east, north
+
+
+def _numbers(text: str | None, option: str) -> list[float] | None:
+    """Numbers with commas between."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"{option} wants numbers with commas between, got {text!r}",
+            remedy=f"write it like {option} 490,560,665,842",
+        ) from None
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Name and value out of NAME=VALUE; a value that is JSON is read as such."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"--set wants NAME=VALUE, got {text!r}", remedy="write --set steps=500")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def main() -> NoReturn:

@@ -29,6 +29,10 @@ class DataError(GeoramaError):
     exit_code = 3
 
 
+class AbsentError(DataError):
+    """A source is sound and says nothing of what it was asked for (exit code 3)."""
+
+
 class NetworkError(GeoramaError):
     """Something had to be fetched and could not be (exit code 4)."""
 

@@ -88,5 +88,10 @@ class Source(Protocol):
         ...
 
     def observe(self, places: GeoDataFrame) -> View:
-        """Look at places (points or polygons in EPSG:4326), in bounded memory however many."""
+        """Look at places (points or polygons in EPSG:4326), in bounded memory however many.
+
+        Raises:
+            AbsentError: The source is sound and says nothing of any of these places.
+            GeoramaError: Of any other kind: it cannot be read.
+        """
         ...

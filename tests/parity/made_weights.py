@@ -11,7 +11,8 @@ import pandas as pd
 import shapely
 import torch
 
-from georama.sources.place_graphs import LABELLED, ThingTable, hashed_ngrams
+from georama.sources.graph_tags import LABELLED, hashed_ngrams
+from georama.sources.thing_graphs import ThingTable
 
 SIZES = (64, 64, 8)
 TEXT, SEED = 32, 5

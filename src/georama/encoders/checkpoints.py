@@ -126,6 +126,19 @@ def load_location_weights(path: str | Path, *, precision: str = "float32") -> Lo
     return replace(encoder, card=with_seams_told(encoder.card, encoder))
 
 
+def read_tensors(path: str | Path) -> dict[str, NDArray[np.floating]]:
+    """The tensors of floats in a checkpoint file, by name, whatever model they belong to.
+
+    Args:
+        path: A .safetensors file, or a file of torch.save, of which only tensors and plain values
+            are read.
+
+    Raises:
+        DataError: The file is missing, truncated, or would run code.
+    """
+    return _read(Path(path)).tensors
+
+
 def find_geoclip_weights() -> Path:
     """The location weights that the installed package `geoclip` brings, without importing it."""
     spec = importlib.util.find_spec("geoclip")

@@ -17,6 +17,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn import GATConv, HeteroConv, MessagePassing, Set2Set
 
 from georama.encoders.siren import SirenNet
+from georama.encoders.things import modern_keys
 from georama.errors import DataError
 from georama.sources.place_graphs import RELATIONS, SHAPE, TYPES, Bands, PlaceGraphs
 
@@ -246,14 +247,10 @@ class PlaceGraphNet(nn.Module):
         Raises:
             DataError: Tensors are missing, left over or of another shape.
         """
-        own: dict[str, Tensor] = {}
-        for key, value in state.items():
-            name = key.removeprefix("model.")
-            if name.startswith("location."):
-                continue  # the same tensors as nnet.*, a second time
-            # older releases of PyG joined the three words of a relation by two underscores
-            own[re.sub(r"convs\.(\w+?)__to__(\w+?)\.", r"convs.<\1___to___\2>.", name)] = value
-        return cls.from_state(own, heads=heads, compat=True)
+        own = {key.removeprefix("model."): value for key, value in state.items()}
+        # location.* are the same tensors as nnet.*, a second time
+        own = {key: value for key, value in own.items() if not key.startswith("location.")}
+        return cls.from_state(modern_keys(own), heads=heads, compat=True)
 
     @classmethod
     def from_state(

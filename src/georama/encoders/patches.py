@@ -9,7 +9,7 @@ are. Fixed positions are those of masked autoencoders (He et al. 2021, arXiv 211
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -87,10 +87,10 @@ class PatchEmbed(nn.Module):
 class Attention(nn.Module):
     """Self-attention (b, n, width) to (b, n, width)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
@@ -99,6 +99,25 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mask = None if seen is None else seen[:, None, None, :]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(mixed.transpose(1, 2).reshape(b, n, -1))
+
+
+class Reading(nn.Module):
+    """Tokens (b, n, width) read others (b, m, width): (b, n, width)."""
+
+    def __init__(self, width: int, heads: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width, bias=bias)
+        self.kv = nn.Linear(width, 2 * width, bias=bias)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, others: Tensor) -> Tensor:
+        """What each token of x reads from the others."""
+        b, n, _ = x.shape
+        q = self.q(x).reshape(b, n, self.heads, -1).transpose(1, 2)
+        k, v = self.kv(others).reshape(b, -1, 2, self.heads, q.shape[-1]).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v)
         return self.proj(mixed.transpose(1, 2).reshape(b, n, -1))
 
 
@@ -115,6 +134,36 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
+class LayerScale(nn.Module):
+    """A learned factor for each number of a token (Touvron et al. 2021, arXiv 2103.17239)."""
+
+    def __init__(self, width: int, start: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to the same."""
+        return x * self.gamma
+
+
+class DropPath(nn.Module):
+    """Leave out what a layer adds for a share of the places of a training batch.
+
+    Stochastic depth, Huang et al. 2016, arXiv 1603.09382; what stays is scaled up.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, ...) to the same."""
+        if not self.share or not self.training:
+            return x
+        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.share)
+        return x * kept / (1 - self.share)
+
+
 class Block(nn.Module):
     """Attention and two layers, each added to its input after a norm: (b, n, width) to the same.
 
@@ -123,21 +172,35 @@ class Block(nn.Module):
         heads: Of the attention; they divide the width.
         mlp_ratio: Hidden width of the two layers, as a multiple of the width.
         eps: Of the norms.
+        attention: Another one than that of tokens in a row.
+        scale: Where the learned factors of what is added start; None leaves them out.
+        drop: Share of places that a training step leaves out, layer by layer.
     """
 
     def __init__(
-        self, width: int, heads: int, *, mlp_ratio: float = 4.0, eps: float = 1e-6
+        self,
+        width: int,
+        heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        eps: float = 1e-6,
+        attention: nn.Module | None = None,
+        scale: float | None = None,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=eps)
-        self.attn = Attention(width, heads)
+        self.attn = attention or Attention(width, heads)
+        self.ls1 = nn.Identity() if scale is None else LayerScale(width, scale)
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = Mlp(width, int(width * mlp_ratio))
+        self.ls2 = nn.Identity() if scale is None else LayerScale(width, scale)
+        self.drop = DropPath(drop)
 
-    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        """Tokens that are not `seen` (b, n) are looked at by none."""
-        x = x + self.attn(self.norm1(x), seen)
-        return x + self.mlp(self.norm2(x))
+    def forward(self, x: Tensor, *told: Any) -> Tensor:
+        """What is `told` goes to the attention, for example which tokens are seen (b, n)."""
+        x = x + self.drop(self.ls1(self.attn(self.norm1(x), *told)))
+        return x + self.drop(self.ls2(self.mlp(self.norm2(x))))
 
 
 class ViT(nn.Module):
@@ -156,6 +219,7 @@ class ViT(nn.Module):
         mlp_ratio: Hidden width of a block's two layers, as a multiple of the width.
         with_class: Whether a learned token goes before the patches.
         positions: Learned, or fixed sines and cosines that training leaves alone.
+        eps: Of the norms.
     """
 
     def __init__(
@@ -170,6 +234,7 @@ class ViT(nn.Module):
         mlp_ratio: float = 4.0,
         with_class: bool = True,
         positions: Positions = "learned",
+        eps: float = 1e-6,
     ) -> None:
         super().__init__()
         self.patch_px, self.side, self.width = patch_px, image_px // patch_px, width
@@ -182,8 +247,10 @@ class ViT(nn.Module):
         else:
             nn.init.trunc_normal_(table, std=0.02)
         self.pos_embed = nn.Parameter(table, requires_grad=positions == "learned")
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio=mlp_ratio) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio=mlp_ratio, eps=eps) for _ in range(depth)
+        )
+        self.norm: nn.Module = nn.LayerNorm(width, eps=eps)
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=0.02)
         for layer in self.blocks.modules():

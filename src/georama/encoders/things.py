@@ -20,19 +20,12 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv, HeteroConv, MessagePassing
 
 from georama.errors import DataError
+from georama.sources.place_graphs import MEETINGS, SHAPE, PlaceGraphs
+from georama.sources.place_graphs import TYPES as GRAPH_TYPES
 
-TYPES = ("polygon", "line", "point")
-OUTLINE = {"polygon": 4, "line": 3, "point": 1}
+TYPES = GRAPH_TYPES[::-1]  # in the order in which the authors of GeoLink stack them
+OUTLINE = {kind: SHAPE[kind] // 2 for kind in TYPES}
 """Points that stand for a thing: three around a polygon and its centre; centre, start, end."""
-MEETINGS: dict[frozenset[str], tuple[str, ...]] = {
-    frozenset(["polygon"]): ("self", "touches", "overlaps", "covers", "covered by", "equals"),
-    frozenset(["line"]): ("self", "touches", "overlaps", "covers", "covered by", "equals"),
-    frozenset(["line", "polygon"]): ("touches", "crosses", "within"),
-    frozenset(["point", "polygon"]): ("touches", "within"),
-    frozenset(["point", "line"]): ("touches", "within"),
-    frozenset(["point"]): ("self", "neighbours"),
-}
-"""How two things meet, in the order of the columns of `Graph.meetings`."""
 PAIRS = tuple((a, b) for a in TYPES for b in TYPES)
 _STORED = (
     "data.hetero_data.HeteroData", "data.storage.BaseStorage", "data.storage.NodeStorage",
@@ -44,7 +37,7 @@ _STORED = (
 
 
 def meetings_of(pair: tuple[str, str]) -> tuple[str, ...]:
-    """Names of the ways in which things of these two types meet."""
+    """Names of the ways in which things of these two types meet, columns of `Graph.meetings`."""
     return MEETINGS[frozenset(pair)]
 
 
@@ -102,8 +95,8 @@ class Graph:
         return cls(words, xy, links, ways, owner)
 
     @classmethod
-    def of_places(cls, found: Any) -> list[Graph | None]:
-        """The graphs of n places, of `sources.place_graphs`; how their things meet is not told."""
+    def of_places(cls, found: PlaceGraphs) -> list[Graph | None]:
+        """The graphs of n places; built with `meetings=True` their edges tell how things meet."""
         vectors, graphs = torch.from_numpy(found.vectors), []
         for place in range(len(found)):
             nodes = {}
@@ -115,7 +108,13 @@ class Graph:
                 pair: torch.from_numpy(found.edges[pair][:, slice(*starts[place : place + 2])])
                 for pair, starts in found.edge_starts.items()
             }
-            graph = cls.of_columns(nodes, edges, {}, vectors.shape[1])
+            meetings = {
+                pair: torch.eye(len(meetings_of(pair)))[
+                    torch.from_numpy(how[slice(*found.edge_starts[pair][place : place + 2])]).long()
+                ]
+                for pair, how in found.meetings.items()
+            }
+            graph = cls.of_columns(nodes, edges, meetings, vectors.shape[1])
             graphs.append(graph if len(graph) else None)
         return graphs
 

@@ -25,7 +25,7 @@ def class_palette(count: int) -> list[tuple[int, int, int]]:
     offered = [
         (round(red * 255), round(green * 255), round(blue * 255))
         for light in (0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85)
-        for full in (0.35, 0.6, 0.9)
+        for full in (0.3, 0.55, 0.8)
         for red, green, blue in (colorsys.hls_to_rgb(turn / 36, light, full) for turn in range(36))
     ]
     seen = _as_seen(np.array(offered))

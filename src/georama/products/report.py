@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from html import escape
 from importlib.resources import files
@@ -528,6 +528,18 @@ def _fixed(value: Any, decimals: int) -> str:
     return sign + text.replace(",", "\u202f")
 
 
+def _even(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Callable[[str, Any], str]:
+    """How the values of a table are written: equally many decimals in each column."""
+    decimals = {name: _decimals([row.get(name) for row in rows]) for name in columns}
+
+    def fixed(name: str, value: Any) -> str:
+        if name == "coverage" or not _fine(value):
+            return _shown(name, value)
+        return _fixed(value, 0 if name == "n" else decimals[name])
+
+    return fixed
+
+
 def _layer_section(scores: Mapping[str, Any]) -> str:
     """What each layer of the user was worth, and how the model fares without some of them."""
     story = scores.get("layers") or {}
@@ -742,7 +754,8 @@ def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> str:
         cells = ""
         for said, _ in groups:
             amount = counts[np.ix_(own, said)].sum()
-            cells += f"<td><b>{amount}</b></td>" if own == said else f"<td>{amount}</td>"
+            right = own == said and len(own) == 1  # among the others a wrong one may be meant
+            cells += f"<td><b>{amount}</b></td>" if right else f"<td>{amount}</td>"
         body += f'<tr><td class="name">{escape(name)}</td>{cells}</tr>'
     less = f" The {len(shown)} most frequent classes have rows of their own." if rest else ""
     return (
@@ -771,9 +784,10 @@ def _reach_section(scores: Mapping[str, Any]) -> str:
     if by_continent:
         level = float(intervals.get("level", 0.9))
         columns = sorted({key for row in by_continent.values() for key in row}, key=_column_order)
+        fixed = _even(list(by_continent.values()), columns)
         body = []
         for name, row in sorted(by_continent.items(), key=lambda item: -(item[1].get("n") or 0)):
-            cells = "".join(f"<td>{escape(_shown(key, row.get(key)))}</td>" for key in columns)
+            cells = "".join(f"<td>{fixed(key, row.get(key))}</td>" for key in columns)
             body.append(f'<tr><td class="name">{escape(str(name))}</td>{cells}</tr>')
         head = "".join(f"<th>{escape(_metric(key))}</th>" for key in columns)
         parts.append(
@@ -812,9 +826,10 @@ def _external_section(scores: Mapping[str, Any]) -> str:
     for row in external:
         columns.extend(k for k, v in row.items() if k not in ("name", *columns) and _fine(v))
     columns.sort(key=_column_order)
+    fixed = _even(external, columns)
     body = "".join(
         f'<tr><td class="name">{escape(str(row.get("name", "")))}</td>'
-        + "".join(f"<td>{escape(_shown(key, row.get(key)))}</td>" for key in columns)
+        + "".join(f"<td>{fixed(key, row.get(key))}</td>" for key in columns)
         + "</tr>"
         for row in external
     )

@@ -60,7 +60,13 @@ def find(name: str) -> Any:
 
 def pretrainable() -> list[str]:
     """The recipes that `georama pretrain` can train on a user's layers, see `Pretrainable`."""
-    return [name for name in names() if hasattr(find(name), "pretrain")]
+    return [name for name in names() if hasattr(find(name), "gather")]
+
+
+def of_scenes() -> list[str]:
+    """The recipes that learn from scenes without labels: their `pretrain` takes sets of chips."""
+    able = [name for name in names() if hasattr(find(name), "pretrain")]
+    return [name for name in able if name not in pretrainable()]
 
 
 class Pretrainable(Protocol):

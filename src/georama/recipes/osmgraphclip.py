@@ -293,8 +293,10 @@ class OSMGraphCLIP:
             UsageError: There are several extracts, or one that is no file.
         """
         from georama.places import lonlat
+        from georama.sources.graph_store import build_store
+        from georama.sources.graph_tags import hashed_ngrams
         from georama.sources.osm import MOST_RADIUS_M, read_things
-        from georama.sources.place_graphs import ThingTable, build_store, hashed_ngrams
+        from georama.sources.thing_graphs import ThingTable
 
         if len(layers) != 1 or layers[0].path is None:
             raise UsageError(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from georama.errors import DataError, UsageError
+from georama.errors import AbsentError, DataError, UsageError
 from georama.sample import View
 from georama.sources.columns import MISSING_WORDS, as_numbers, named_column, read_dates
 from georama.wording import count, listing, quoted
@@ -123,19 +123,26 @@ def own_columns(places: GeoDataFrame) -> list[str]:
 def _find(places: GeoDataFrame, wanted: str) -> Any | None:
     try:
         return own_column(places, wanted)
-    except DataError:
+    except AbsentError:
         return None
 
 
 def own_column(places: GeoDataFrame, wanted: str) -> Any:
-    """The column of this name, or an error that lists those there are."""
+    """The column of this name.
+
+    Raises:
+        AbsentError: There is none; those there are are listed.
+    """
     columns = [name for name in places.columns if name != places.geometry.name]
     if not columns:
-        raise DataError(
+        raise AbsentError(
             f"the column “{wanted}” is wanted, and the places have none besides their geometry",
             remedy="give a table with that column",
         )
-    return named_column(columns, wanted, "--with")
+    try:
+        return named_column(columns, wanted, "--with")
+    except DataError as error:
+        raise AbsentError(error.message, remedy=error.remedy) from None
 
 
 def blank(column: Any) -> NDArray[np.bool_]:

@@ -33,6 +33,8 @@ COVERS = {
     "barren": "bare ground",
 }
 """What people say for IGBP's names, where that is something else."""
+UNCOUNTED = ("parking", "recycling", "housing", "food", "fuel", "grass", "water")
+"""Ends of words for things that one does not count."""
 AROUND_CELLS = 2  # to each side of the cell of a place: 5 × 5 cells, 28 km from north to south
 AT_HAND_KM = 25.0
 SEA_LEVEL_M = 5.0  # the mean of a cell of 5 km is not known better
@@ -187,5 +189,19 @@ def _things(numbers: Mapping[str, int] | None) -> str:
     real = sorted((-n, name) for name, n in numbers.items() if n > 0)
     if not real:
         return ""
-    words = [f"{-n:,} {name.replace('_', ' ')}" for n, name in real[:6]]
+    words = [count(-n, *_one_and_many(name.replace("_", " "))) for n, name in real[:6]]
     return f"The map shows {listing(words, most=6)}."
+
+
+def _one_and_many(name: str) -> tuple[str, str]:
+    """A kind of thing as one says it of one and of many: "bus stop" and "bus stops"."""
+    if name.endswith(UNCOUNTED):
+        name += " place"
+    head, of, rest = name.partition(" of ")
+    if head.endswith(("ss", "us", "x", "z", "ch", "sh")):
+        many = head + "es"
+    elif head.endswith("y") and head[-2:-1] not in tuple("aeiou"):
+        many = head[:-1] + "ies"
+    else:  # "doctors" and "allotments" are many already
+        many = head if head.endswith("s") else head + "s"
+    return name, many + of + rest

@@ -2,15 +2,17 @@
 
 The file is read three times: the relations that are areas and their members; nodes and ways, with
 the locations of nodes in a file on disk; then only the areas that meet the windows. A way's memory
-ends with its batch, and an area's with its assembly.
+ends with its batch, and an area's with its assembly. Of a large file of which windows are wanted,
+only the blocks are read so that a scan has found to meet them.
 """
 
 from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -18,11 +20,15 @@ from numpy.typing import NDArray
 
 from georama.errors import DataError, ResourceError
 from georama.sources import osm_tags
-from georama.sources.things import BATCH, Things, Windows
+from georama.sources.things import BATCH, Things, Windows, meeting
 from georama.wording import count, quoted
+
+if TYPE_CHECKING:
+    from georama.sources.osm_scan import Scan
 
 ENDINGS = (".pbf", ".osm", ".osm.gz", ".osm.bz2")
 _SMALL_BYTES = 32 << 20  # of such a file all locations fit into memory many times over
+_SCAN_BYTES = 4 << 20  # of a smaller file everything is read as soon
 
 
 def read_osm(path: Path, windows: Windows | None) -> Things:
@@ -40,11 +46,25 @@ def read_osm(path: Path, windows: Windows | None) -> Things:
         if box.valid():
             low, high = box.bottom_left, box.top_right
             things.box = (low.lon, low.lat, high.lon, high.lat)
-        _Reading(osmium, path, things).all()
-    except (RuntimeError, ValueError, UnicodeDecodeError) as error:
+        _Reading(osmium, path, things, _scan(path, things)).all()
+    except (RuntimeError, ValueError, OSError) as error:
         raise _unreadable(path, error) from error
     things.close()
     return things
+
+
+def _scan(path: Path, things: Things) -> Scan | None:
+    """What of a file meets the windows, None where everything has to be read to tell."""
+    if things.windows is None or path.suffix.lower() != ".pbf":
+        return None
+    if path.stat().st_size < _SCAN_BYTES:
+        return None
+    from georama.sources.osm_scan import Scan, UnknownLayoutError
+
+    try:
+        return Scan(path, things, things.windows)
+    except UnknownLayoutError:
+        return None
 
 
 def _osmium(path: Path) -> Any:
@@ -148,10 +168,14 @@ class _Batch:
 class _Reading:
     """One file on its way into one store."""
 
-    def __init__(self, osmium: Any, path: Path, things: Things) -> None:
+    def __init__(self, osmium: Any, path: Path, things: Things, scan: Scan | None) -> None:
         self._osmium = osmium
         self._path = path
         self._things = things
+        self._scan = scan
+        if scan is not None:
+            self._path = things.folder / "part.osm.pbf"
+            scan.write(self._path)
         self._wkb = osmium.geom.WKBFactory()
         self._batch = _Batch(things)
         self._relation = array("q")  # one entry a member: relation and way
@@ -168,8 +192,11 @@ class _Reading:
         wanted = self._wanted_relations()
         if len(wanted):
             self._read_areas(wanted)
-        del self._index
-        (self._things.folder / "nodes").unlink(missing_ok=True)
+        del self._located, self._index
+        for name in ("nodes", "part.osm.pbf"):
+            (self._things.folder / name).unlink(missing_ok=True)
+        if self._scan is not None:  # what it counted is of the whole file
+            self._partial, self._nowhere = self._scan.partial, self._scan.nowhere
         notes = self._things.notes
         if self._partial:
             notes.append(
@@ -181,15 +208,22 @@ class _Reading:
 
     def _open_index(self) -> None:
         kind = "flex_mem"
-        if self._path.stat().st_size > _SMALL_BYTES:
+        if self._scan is not None:
+            kind = f"sparse_file_array,{self._scan.locations}"
+        elif self._path.stat().st_size > _SMALL_BYTES:
             # 16 bytes a node in a mapped file: the system keeps in memory what it has room for.
             kind = f"sparse_file_array,{self._things.folder / 'nodes'}"
         self._index = self._osmium.index.create_map(kind)
+        # Gives ways the locations of their nodes; held here, as iterators do not hold handlers.
+        self._located = self._osmium.NodeLocationsForWays(self._index)
+        self._located.ignore_errors()
 
     def _read_relations(self) -> None:
         """Which relations are areas that are things, and the ways they consist of."""
         osm, filters = self._osmium.osm, self._osmium.filter
         reader = self._osmium.FileProcessor(str(self._path), osm.RELATION)
+        if self._scan is not None:
+            reader.with_filter(filters.IdFilter(self._scan.relations.tolist()))
         for relation in reader.with_filter(filters.KeyFilter(*osm_tags.MAIN_KEYS)):
             if relation.tags.get("type") not in ("multipolygon", "boundary"):
                 continue
@@ -201,13 +235,9 @@ class _Reading:
                     self._member.append(member.ref)
 
     def _read_nodes_and_ways(self) -> None:
-        osmium = self._osmium
-        telling = osmium.filter.KeyFilter(*osm_tags.MAIN_KEYS)
-        telling.enable_for(osmium.osm.NODE)  # ways come all, as members of areas have no tags
-        reader = osmium.FileProcessor(str(self._path), osmium.osm.NODE | osmium.osm.WAY)
         members = frozenset(self._member) if self._things.windows is not None else frozenset()
         edge: list[str | None] = []
-        for entity in reader.with_locations(self._index).with_filter(telling):
+        for entity in self._nodes_and_ways():
             tags = {tag.k: tag.v for tag in entity.tags}
             main = osm_tags.main_tag(tags)
             if entity.is_node():
@@ -235,10 +265,28 @@ class _Reading:
         if edge:
             self._bounds.append(shapely.bounds(shapely.from_wkb(edge)))
 
+    def _nodes_and_ways(self) -> Iterator[Any]:
+        """Nodes with a main key, then ways, which know where their nodes are."""
+        osmium, path = self._osmium, str(self._path)
+        node, way = osmium.osm.NODE, osmium.osm.WAY
+        telling = osmium.filter.KeyFilter(*osm_tags.MAIN_KEYS)
+        telling.enable_for(node)  # ways come all, as members of areas have no tags
+        if self._scan is None:
+            reader = osmium.FileProcessor(path, node | way).with_locations(self._index)
+            yield from reader.with_filter(telling)
+            return
+        chosen = osmium.filter.IdFilter(self._scan.nodes.tolist())
+        yield from osmium.FileProcessor(path, node).with_filter(chosen).with_filter(telling)
+        ways = np.union1d(self._scan.ways, self._scan.members)
+        chosen = osmium.filter.IdFilter(ways.tolist())
+        with osmium.io.Reader(path, way) as reader:
+            yield from osmium.OsmFileIterator(reader, chosen, self._located)
+
     def _line(self, way: Any) -> tuple[str | None, bool]:
         """A way as WKB in hexadecimal and whether the extract holds all of its nodes."""
         try:
-            return self._wkb.create_linestring(way), True
+            # Missing nodes raise, but at the beginning of a way they are passed over.
+            return self._wkb.create_linestring(way), way.nodes[0].location.valid()
         except (RuntimeError, self._osmium.InvalidLocationError):
             held = [(node.lon, node.lat) for node in way.nodes if node.location.valid()]
         if len(held) < 2 or len(set(held)) < 2:
@@ -257,13 +305,8 @@ class _Reading:
         order = np.argsort(way)
         at = np.minimum(np.searchsorted(way[order], member), len(way) - 1)
         met = way[order][at] == member
-        name, group = np.unique(relation[met], return_inverse=True)
         bounds = np.concatenate(self._bounds)[order][at[met]]
-        joint = np.empty((len(name), 4))
-        joint[:, :2], joint[:, 2:] = np.inf, -np.inf
-        np.minimum.at(joint[:, :2], group, bounds[:, :2])
-        np.maximum.at(joint[:, 2:], group, bounds[:, 2:])
-        return name[self._things.windows.touch(joint)]
+        return meeting(self._things.windows, relation[met], bounds)
 
     def _read_areas(self, wanted: NDArray[np.int64]) -> None:
         """Assemble areas of these relations; closed ways were taken before."""
@@ -280,12 +323,10 @@ class _Reading:
         # As FileProcessor does it, but the index is there already, so that nodes are not read
         # again, and ways that no area wants never reach the assembly.
         areas = osmium.BufferIterator()
-        located = osmium.NodeLocationsForWays(self._index)
-        located.ignore_errors()
         left = set(wanted.tolist())
         with osmium.io.Reader(path, kinds.WAY) as reader:
             assembly = manager.second_pass_to_buffer(areas)
-            for _ in osmium.OsmFileIterator(reader, parts, located, assembly):
+            for _ in osmium.OsmFileIterator(reader, parts, self._located, assembly):
                 if areas:  # drained while reading, or they would pile up
                     self._take_areas(areas, left)
             self._take_areas(areas, left)

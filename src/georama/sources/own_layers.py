@@ -26,7 +26,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from georama.errors import DataError, UsageError
+from georama.errors import AbsentError, DataError, UsageError
 from georama.sample import Source, View, Views
 from georama.sources.attributes import Attributes, own_columns
 from georama.sources.photos import ENDINGS as PHOTOS
@@ -156,7 +156,7 @@ class Catalogue:
         """What all assets show, side by side."""
         views = [raster.observe(places) for raster in self.find(self.address, places)]
         if not views:
-            raise DataError(
+            raise AbsentError(
                 f"the catalogue {self.address} has nothing around these places",
                 remedy="check the address, or leave the layer out",
             )
@@ -218,10 +218,13 @@ class Layer:
 
         A table that lacks the column, and a part of a map beyond what a file covers, make the layer
         absent there; a note tells.
+
+        Raises:
+            GeoramaError: The layer cannot be read; damage is no absence.
         """
         try:
             view = self.source.observe(places)
-        except DataError as error:
+        except AbsentError as error:
             return absent(self, len(places), f"the layer {self.name} is absent: {error.message}")
         values = np.full((len(view), len(self.columns)), np.nan, np.float32)
         at = {name: k for k, name in enumerate(view.columns)}

@@ -14,6 +14,7 @@ import pandas as pd
 import pyproj
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
 
 from georama.errors import DataError, UsageError
 from georama.sources.embedding_products import (
@@ -27,6 +28,7 @@ from georama.sources.rasters import Raster, read_values
 from georama.wording import count, listing, nearest, quoted
 
 _SCANNED_BLOCKS = 64  # of each file, to find its classes
+_COMPARED_SPOTS, _COMPARED_PIXELS = 9, 64  # of each reduced copy, with the full pixels
 _KM_A_DEGREE = 111.2
 MOST_PIXELS = 256
 """Across a window, before a reduced copy of the pixels is read."""
@@ -50,6 +52,7 @@ class Layer:
         factors: By how much each reduced copy is reduced.
         pixel_m: Side of a pixel on the ground in the middle of the file.
         dtype: Stored type.
+        scaled: Whether stored numbers stand for others.
         labels: Names of classes by code, where the file has them or colours.
         product: Embedding product, or "".
         day: Days since 1970-01-01, NaN when unknown.
@@ -65,6 +68,7 @@ class Layer:
     factors: tuple[int, ...]
     pixel_m: float
     dtype: np.dtype[Any]
+    scaled: bool
     labels: dict[int, str] | None
     product: str
     day: float
@@ -133,15 +137,16 @@ def read_layers(
             own = raster.dataset.tags(1).get("NETCDF_VARNAME") or how["variable"] or "value"
             names = tuple(own if by_time else f"{own} {iso_day(t)}" for t in times)
         factors = tuple(raster.dataset.overviews(1))
-        edge, pixel_m = _extent(raster.geobox)
+        edge, pixel_m = extent_of(raster.geobox)
         if day is None:
-            day = _file_day(path, raster, product)
+            day = day_of_file(path, raster, product)
 
         def layer(some: tuple[int, ...], at: float) -> Layer:
             return Layer(
                 str(path), how, some, tuple(names[b - 1] for b in some),
                 tuple((units[b - 1] or "") if units else "" for b in some), raster.geobox,
-                factors, pixel_m, raster.dtype, _labels(raster, some), product, at, edge,
+                factors, pixel_m, raster.dtype, raster.scaled, _labels(raster, some), product, at,
+                edge,
             )  # fmt: skip
 
         if times is not None and by_time:
@@ -150,8 +155,12 @@ def read_layers(
 
 
 def _choose_bands(raster: Raster, bands: Sequence[str | int] | None) -> tuple[int, ...]:
+    every = tuple(range(1, len(raster.names) + 1))
     if bands is None:
-        return tuple(range(1, len(raster.names) + 1))
+        # Opacity says where the others are valid and nothing of the place.
+        means = getattr(raster.dataset, "colorinterp", ())
+        solid = tuple(b for b, mean in zip(every, means, strict=False) if mean != ColorInterp.alpha)
+        return solid or every
     chosen = []
     known = {name.casefold(): i for i, name in reversed(list(enumerate(raster.names, 1)))}
     for band in bands:
@@ -197,7 +206,7 @@ def agreeing_layers(layers: list[Layer], notes: list[str]) -> list[Layer]:
                 f"taken for {listing(first.names, most=3)}"
             )
         out.append(layer)
-    systems = list(dict.fromkeys(_crs_name(layer.grid) for layer in layers))
+    systems = list(dict.fromkeys(crs_name(layer.grid) for layer in layers))
     if len(systems) > 1:
         notes.append(
             f"the files have {len(systems)} CRS ({listing(systems, most=3)}); windows are in "
@@ -206,7 +215,8 @@ def agreeing_layers(layers: list[Layer], notes: list[str]) -> list[Layer]:
     return out
 
 
-def _crs_name(grid: GeoBox) -> str:
+def crs_name(grid: GeoBox) -> str:
+    """The CRS of a grid by its EPSG code, else by its own name."""
     crs = pyproj.CRS.from_user_input(str(grid.crs))
     return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else crs.name
 
@@ -220,6 +230,28 @@ def _labels(raster: Raster, bands: tuple[int, ...]) -> dict[int, str] | None:
     except (ValueError, AttributeError):
         return None
     return {}
+
+
+def with_true_copies(layer: Layer) -> Layer:
+    """The layer of classes, without its reduced copies if they hold means of codes."""
+    if not layer.factors:
+        return layer
+    factor = layer.factors[0]
+    with layer.opened(0) as small, layer.opened() as full:
+        high, wide = small.geobox.shape
+        for share in np.linspace(0, 1, _COMPARED_SPOTS):
+            top, left = (int(share * max(n - _COMPARED_PIXELS, 0)) for n in (high, wide))
+            bottom, right = min(top + _COMPARED_PIXELS, high), min(left + _COMPARED_PIXELS, wide)
+            few = read_values(small, (slice(top, bottom), slice(left, right)), layer.bands)
+            # A pixel more to each side, as sizes are rounded.
+            y, x = (
+                slice(max(low - 1, 0) * factor, min((end + 1) * factor, n))
+                for low, end, n in zip((top, left), (bottom, right), layer.grid.shape, strict=True)
+            )
+            many = read_values(full, (y, x), layer.bands)
+            if not np.isin(few[np.isfinite(few)], many).all():
+                return replace(layer, factors=())
+    return layer
 
 
 def seen_codes(layer: Layer) -> dict[float, int]:
@@ -241,7 +273,7 @@ def seen_codes(layer: Layer) -> dict[float, int]:
     return found
 
 
-def _extent(grid: GeoBox) -> tuple[NDArray[np.float64], float]:
+def extent_of(grid: GeoBox) -> tuple[NDArray[np.float64], float]:
     """Points spread over a grid (k, 2 degrees), and the side of its middle pixel in metres."""
     height, width = grid.shape
     u, v = np.meshgrid(np.linspace(0, width, 21), np.linspace(0, height, 21))
@@ -286,7 +318,7 @@ def _band_days(raster: Raster) -> list[float] | None:
     return out
 
 
-def _file_day(path: str | Path, raster: Raster, product: str) -> float:
+def day_of_file(path: str | Path, raster: Raster, product: str) -> float:
     """The date of a file: in its name, else in its header, else the year of a product's folder."""
     if product:
         year = product_year(path)

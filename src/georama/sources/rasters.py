@@ -430,8 +430,9 @@ def _decode_at_once(
             else:
                 with np.errstate(over="ignore"):
                     valid[position] = stored[position] != np.float64(value).astype(raster.dtype)
-        elif MaskFlags.per_dataset in flags or MaskFlags.alpha in flags:
-            valid[position] = raster.dataset.read_masks(band, window=window) > 0
+        # A mask may stand beside a value that marks missing data; GDAL then asks the mask alone.
+        if MaskFlags.per_dataset in flags or MaskFlags.alpha in flags:
+            valid[position] &= raster.dataset.read_masks(band, window=window) > 0
     return stored, valid
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
-from georama.errors import DataError, GeoramaError, NetworkError, UsageError
+from georama.errors import AbsentError, DataError, GeoramaError, NetworkError, UsageError
 from georama.places import lonlat as points_of
 from georama.sources.windows import Rasters
 from georama.wording import count, listing, nearest, quoted
@@ -64,7 +64,7 @@ def find_rasters(
     low, high = _interval(datetime)
     items = _items(str(catalogue), boxes, datetime, low, high, collections, most)
     if not items:
-        raise DataError(
+        raise AbsentError(
             f"{catalogue} has no item around the {count(len(lonlat), 'place')}"
             + (f" in {datetime}" if datetime else "")
             + (f" in {listing(collections)}" if collections else ""),

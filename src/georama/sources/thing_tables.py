@@ -29,7 +29,7 @@ from georama.places import WGS84
 from georama.sources import osm_tags
 from georama.sources.tables import PARQUET, VECTOR
 from georama.sources.things import BATCH, Things, Windows
-from georama.wording import listing
+from georama.wording import count, listing
 
 ENDINGS = (*PARQUET, *VECTOR)
 _TAG_COLUMNS = ("tags", "other_tags", "all_tags")
@@ -76,7 +76,7 @@ def _layers(path: Path) -> list[str]:
 def _read_layer(path: Path, layer: str, things: Things, systems: dict[str, str]) -> None:
     crs, batches = _parquet(path) if layer == "" else _vector(path, layer)
     turn: Any = None
-    number = 0
+    number = lost = 0
     for frame, geometry in batches:
         if crs is None:
             crs = _assumed(path, layer, geometry, things)
@@ -85,6 +85,8 @@ def _read_layer(path: Path, layer: str, things: Things, systems: dict[str, str])
             turn = pyproj.Transformer.from_crs(crs, WGS84, always_xy=True)
         if _name(crs) != "EPSG:4326":
             geometry = shapely.transform(geometry, turn.transform, interleaved=False)
+        geometry, off = _on_earth(geometry)
+        lost += off
         main, tags = _typed(path, frame, layer)
         known = [position for position, tag in enumerate(main) if tag is not None]
         ids = _ids(frame, number)
@@ -95,6 +97,28 @@ def _read_layer(path: Path, layer: str, things: Things, systems: dict[str, str])
             [tag for tag in main if tag is not None],
             [tags[position] for position in known],
         )
+    if lost:
+        things.notes.append(
+            f"{count(lost, 'thing')} of {layer or path.name} beyond latitude ±90 or longitude ±360 "
+            "left out; check the reference system"
+        )
+
+
+def _on_earth(geometry: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Geometries within longitude ±180, those of no place on Earth as None, and their number.
+
+    Longitudes that run on beyond ±180 step over the antimeridian afterwards.
+    """
+    bounds = shapely.bounds(geometry)
+    off = (np.abs(bounds) > (360, 90, 360, 90)).any(axis=1) | np.isinf(bounds).any(axis=1)
+    turned = ~off & (np.abs(bounds[:, ::2]) > 180).any(axis=1)
+    if off.any() or turned.any():
+        geometry = geometry.copy()
+        geometry[off] = None
+        geometry[turned] = shapely.transform(
+            geometry[turned], lambda xy: np.stack([(xy[:, 0] + 180) % 360 - 180, xy[:, 1]], axis=1)
+        )
+    return geometry, int(off.sum())
 
 
 def _name(crs: pyproj.CRS) -> str:

@@ -91,7 +91,10 @@ class Windows:
 
     def __init__(self, boxes: NDArray[np.float64], cells: frozenset[int] = frozenset()) -> None:
         self.cells = cells
-        self._tree = shapely.STRtree(shapely.box(*within_180(boxes).T))
+        boxes = within_180(boxes)
+        low = boxes[:, :2].min(axis=0, initial=np.inf)
+        self._hull = low, boxes[:, 2:].max(axis=0, initial=-np.inf)
+        self._tree = shapely.STRtree(shapely.box(*boxes.T))
 
     @classmethod
     def around(cls, lonlat: NDArray[np.float64], radius_m: float) -> Windows:
@@ -116,9 +119,26 @@ class Windows:
     def touch(self, bounds: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which of these bounds (n, 4 degrees) meet a window; NaN meets none."""
         met = np.zeros(len(bounds), dtype=bool)
-        known = np.flatnonzero(np.isfinite(bounds).all(axis=1))
+        low, high = self._hull
+        known = np.flatnonzero(
+            (bounds[:, :2] <= high).all(axis=1)
+            & (bounds[:, 2:] >= low).all(axis=1)
+            & np.isfinite(bounds).all(axis=1)
+        )
         met[known[np.unique(self._tree.query(shapely.box(*bounds[known].T))[0])]] = True
         return met
+
+
+def meeting(
+    windows: Windows, relation: NDArray[np.int64], bounds: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """The relations that meet a window, given the bounds of each of their ways (n, 4)."""
+    name, group = np.unique(relation, return_inverse=True)
+    joint = np.empty((len(name), 4))
+    joint[:, :2], joint[:, 2:] = np.inf, -np.inf
+    np.minimum.at(joint[:, :2], group, bounds[:, :2])
+    np.maximum.at(joint[:, 2:], group, bounds[:, 2:])
+    return name[windows.touch(joint)]
 
 
 class Things:
@@ -151,8 +171,7 @@ class Things:
         geometry = _cut_at_180(geometry)
         bounds = shapely.bounds(geometry)
         there = np.isfinite(bounds).all(axis=1)
-        self.seen += int(there.sum())
-        self._mark(bounds[there])
+        self.mark(bounds[there])
         if self.windows is not None:
             there &= self.windows.touch(bounds)
         kept = np.flatnonzero(there)
@@ -186,8 +205,13 @@ class Things:
                 remedy="set TMPDIR to a folder on a disk with more room",
             ) from error
 
-    def _mark(self, bounds: NDArray[np.float64]) -> None:
+    def mark(self, bounds: NDArray[np.float64]) -> None:
+        """Remember that the extract holds things there, kept or not."""
+        self.seen += len(bounds)
         middle = (bounds[:, :2] + bounds[:, 2:]) / 2
+        # What steps over the antimeridian lies at its two sides and not in the middle of them.
+        over = bounds[:, 2] - bounds[:, 0] > 180
+        middle = np.concatenate([middle[~over], bounds[over, :2], bounds[over, 2:]])
         self._cover[_cells(middle, self._cover.shape)] = True
 
     def _valid(self, geometry: NDArray[Any]) -> NDArray[Any]:

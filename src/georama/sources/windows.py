@@ -23,10 +23,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from georama.errors import DataError, UsageError
+from georama.errors import AbsentError, DataError, UsageError
 from georama.geodesy import nearest_km
 from georama.places import lonlat as points_of
-from georama.places import name_rows
+from georama.places import name_rows, points_inside
 from georama.sample import View
 from georama.sources.embedding_products import describe_products
 from georama.sources.ground import (
@@ -48,6 +48,7 @@ from georama.sources.raster_headers import (
     iso_day,
     read_layers,
     seen_codes,
+    with_true_copies,
 )
 from georama.sources.rasters import Raster, read_values, sample_at
 from georama.wording import count, listing
@@ -58,6 +59,7 @@ _WINDOW_BYTES = 64 << 20  # a window that takes more is sampled
 _HELD_BYTES = 128 << 20  # windows of one chunk of places
 _SAMPLES = 64  # points across a window that is sampled
 _MOST_CLASSES = 32
+_POINTS = 48  # in a polygon; the first few of their sequence lie off its middle
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,16 +209,21 @@ class Rasters:
             raise DataError(told, remedy="check the files, or their CRS with --crs")
 
     def observe(self, places: Any) -> View:
-        """Statistics around places; see the class. Polygons are looked at from a point inside."""
-        lonlat = points_of(places)
+        """Statistics around places; see the class. Those of a polygon are means over its land."""
+        lonlat, owner, weight = points_inside(places, _POINTS)
         notes = list(self._notes)
-        if (places.geometry.geom_type != "Point").any():
-            notes.append("windows of polygons lie around a point inside their largest part")
         values = np.full((len(lonlat), len(self.columns)), np.nan, dtype=np.float32)
         told: dict[str, NDArray[np.bool_]] = {}
-        for rows, orders in self._orders(places, notes):
+        for rows, orders in self._orders(places.iloc[owner], notes):
             looks = [self._look(lonlat, rows, order, told) for order in orders]
             values[rows] = looks[0] if len(looks) == 1 else _median(np.stack(looks))
+        if (places.geometry.geom_type != "Point").any():
+            notes.append(
+                "what is said of a polygon is the mean over points spread evenly inside it, each "
+                "with its own window"
+            )
+            values = _mean_of_owners(values, owner, weight)
+            told = {what: np.bincount(owner, which) > 0 for what, which in told.items()}
         # The share of valid pixels says 0 where there is nothing, but nothing is absence.
         amounts = np.array([not name.startswith("valid@") for name in self.columns])
         present = np.asarray(np.isfinite(values[:, amounts]).any(axis=1))
@@ -224,11 +231,13 @@ class Rasters:
         for what, which in told.items():
             notes.append(f"{what} ({count(int(which.sum()), 'place')})")
         if not present.all():
+            lost = np.flatnonzero(~present)
             notes.append(
-                f"{int((~present).sum())} of {count(len(present), 'place')} have no valid pixel in "
-                f"{self.name}: {name_rows(places, np.flatnonzero(~present))}"
+                f"{len(lost)} of {count(len(present), 'place')} "
+                f"{'has' if len(lost) == 1 else 'have'} no valid pixel in {self.name}: "
+                f"{name_rows(places, lost)}"
             )
-            if not present.any() and (far := self._far_away(lonlat)):
+            if not present.any() and (far := self._far_away(points_of(places))):
                 notes.append(far)
         return View(self.name, self.columns, values, present, tuple(notes))
 
@@ -294,7 +303,7 @@ class Rasters:
         labels: dict[int, str] = {}
         for layer in self.layers:
             labels |= layer.labels or {}
-        whole = all(layer.dtype.kind in "iu" and not layer.product for layer in self.layers)
+        whole = all(x.dtype.kind in "iu" and not (x.product or x.scaled) for x in self.layers)
         tabled = any(layer.labels is not None for layer in self.layers)
         bytes_only = all(x.dtype.itemsize == 1 and len(x.bands) == 1 for x in self.layers)
         none = np.empty(0)
@@ -303,7 +312,8 @@ class Rasters:
         if not whole:
             raise UsageError(f"classes are whole numbers, {self.layers[0].path} holds others")
         found: dict[float, int] = {}
-        for layer in self.layers:
+        layers = [with_true_copies(layer) for layer in self.layers]
+        for layer in layers:
             for code, number in seen_codes(layer).items():
                 found[code] = found.get(code, 0) + number
         if wanted is None and not tabled and len(found) > _MOST_CLASSES:
@@ -314,6 +324,17 @@ class Rasters:
             f"({listing(f'{code:g}' for code in sorted(found))})"
             + ("" if tabled or wanted else "; say classes=False if they are amounts")
         )
+        mixed = [
+            Path(x.path).name
+            for x, own in zip(layers, self.layers, strict=True)
+            if x.factors != own.factors
+        ]
+        if mixed:
+            self._notes.append(
+                f"reduced copies of {listing(mixed, most=3)} hold means of classes, which are "
+                "none; the full pixels are read"
+            )
+        self.layers = layers
         if len(found) > _MOST_CLASSES:
             self._notes.append(f"the {_MOST_CLASSES} most common have columns, the rest is “other”")
         return np.array(sorted(common)), labels
@@ -747,6 +768,17 @@ def _summary(
     return out
 
 
+def _mean_of_owners(
+    values: NDArray[np.float32], owner: NDArray[np.int64], weight: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Weighted means (n, d) over the points of each place of what is known there."""
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    known = np.isfinite(values)
+    total = np.add.reduceat(np.where(known, values, 0.0) * weight[:, None], first)
+    with np.errstate(invalid="ignore"):
+        return (total / np.add.reduceat(known * weight[:, None], first)).astype(np.float32)
+
+
 def _median(looks: NDArray[np.float32]) -> NDArray[np.float32]:
     """Median over the first axis of what is known, NaN where nothing is."""
     known = np.isfinite(looks).any(axis=0)
@@ -803,7 +835,7 @@ def _moment(
 def _days_of(places: Any) -> NDArray[np.float64]:
     """Middle of `start` and `end` of each place in days, NaN when it has no date."""
     if "start" not in places:
-        raise DataError(
+        raise AbsentError(
             "the files are to be chosen by the dates of the places, and these have none",
             remedy="give the table a column start, or when= a date",
         )

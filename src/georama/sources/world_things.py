@@ -22,7 +22,7 @@ from georama.sources.packaged import Network, rail_graph, road_graph, settlement
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-    from georama.sources.place_graphs import ThingTable
+    from georama.sources.thing_graphs import ThingTable
 
 ISLAND_KM2 = 5_000.0
 _KM2_A_DEGREE2 = 111.195**2

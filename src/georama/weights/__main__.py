@@ -7,6 +7,7 @@ once (some minutes); a training that was stopped goes on from its checkpoint the
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import time
 from dataclasses import replace
@@ -17,15 +18,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from georama.bands import SENSORS
+from georama.chips import Chips
 from georama.encoders.place_views import PlaceViews
 from georama.encoders.surroundings import MEANS, Surroundings
 from georama.geodesy import step
+from georama.learning import Course
 from georama.recipes.osmgraphclip import OSMGraphCLIP
+from georama.recipes.scene import Scene
 from georama.recipes.urbanfusion import UrbanFusion
 from georama.recipes.world import World
+from georama.sampling.cutting import cut_unlabelled, together
 from georama.sampling.splits import blocks, kept_back
 from georama.sources import kit, packaged
-from georama.sources.place_graphs import ThingTable, build_store, hashed_ngrams
+from georama.sources.graph_store import build_store
+from georama.sources.graph_tags import hashed_ngrams
+from georama.sources.packaged_scenes import packaged_scene
+from georama.sources.scenes import open_scene
+from georama.sources.thing_graphs import ThingTable
 from georama.sources.world_stack import LAYERS, WorldStack, build
 from georama.sources.world_things import places_with_things, world_things
 from georama.trust.retrieval import recall
@@ -56,6 +66,74 @@ def train_world(out: Path, *, steps: int = 3500, seed: int = 0) -> World:
     world = replace(world, card=card)
     world.save(out)
     return world
+
+
+def train_scene(out: Path, *, steps: int = 4000, seed: int = 0) -> Scene:
+    """Train the encoder of scenes and write it with its card.
+
+    Args:
+        out: Folder for `model.safetensors` and `card.json`.
+        steps: Optimiser steps.
+        seed: Of initial values, batches and what is hidden.
+    """
+    sets = scene_sets()
+    start = time.perf_counter()
+    checkpoint = kit.kit_folder() / "training" / f"scene-{steps}-{seed}"
+    course = Course(steps=steps, seed=seed, folder=checkpoint)
+    scene = Scene(seed=seed, pretrained=False).pretrain(
+        list(sets.values()), course=course, report=_report
+    )
+    shown = ", ".join(f"{len(one):,} of {name}" for name, one in sets.items())
+    card = replace(
+        scene.card,
+        data=f"real, without labels; chips of {sets['virginia'].values.shape[-1]} pixels: {shown}",
+        training={**_run("scene", steps, seed, start), **scene.card.training},
+    )
+    scene = replace(scene, card=card)
+    scene.save(out)
+    return scene
+
+
+def scene_sets(side: int = 64) -> dict[str, Chips]:
+    """Chips to learn from by where they come from.
+
+    Kept out: Brandenburg, Raleigh, the east of Alabama and EuroSAT, which the encoder is tested on.
+    What lies in the folder of samples (GEORAMA_SHARED_DATA) joins in where it is there.
+    """
+    alabama = packaged_scene("alabama")
+    sets = {
+        "virginia": cut_unlabelled(packaged_scene("virginia"), side),
+        "alabama": cut_unlabelled(alabama, side, columns=slice(0, alabama.grid.shape[1] // 2)),
+        "bouconne": together([
+            cut_unlabelled(packaged_scene(f"bouconne-{i}"), side) for i in range(1, 8)
+        ]),
+    }  # fmt: skip
+    samples = Path(os.environ.get("GEORAMA_SHARED_DATA", "../shared/data"))
+    patches = sorted((samples / "s2_global_patches").glob("*.tif"))
+    if patches:
+        cut = [cut_unlabelled(open_scene(path), side) for path in patches]
+        sets["patches"] = together([one for one in cut if one.bands == cut[0].bands])
+    tiles = samples / "terramesh_aligned"
+    names = [path.name for path in sorted((tiles / "S2L2A").glob("*.tif"))]
+    if names:
+        sensors = {"S2L2A": "sentinel-2-l2a", "S1RTC": "sentinel-1", "DEM": "dem"}
+        bands = [
+            f"{sensors[kind]}:{band}"
+            for kind, some in (
+                ("S2L2A", [b.name for b in SENSORS["sentinel-2-l2a"].bands]),
+                ("S1RTC", ["VV", "VH"]),
+                ("DEM", ["elevation"]),
+            )
+            for band in some
+        ]
+        sets["tiles"] = together([
+            cut_unlabelled(open_scene([tiles / k / name for k in sensors], bands=bands), side)
+            for name in names
+        ])  # fmt: skip
+    aerial = sorted((samples / "treesat_multisensor").glob("*.tif"))
+    if aerial:
+        sets["aerial"] = cut_unlabelled(open_scene(aerial[0], sensor_name="rgbn"), side)
+    return sets
 
 
 def train_place(out: Path, *, steps: int = 1500, seed: int = 0) -> UrbanFusion:
@@ -204,7 +282,12 @@ def _report(line: str) -> None:
     print(line, flush=True)  # noqa: T201 -- a training of an hour shows its losses
 
 
-TRAININGS = {"world": train_world, "place": train_place, "osmgraphclip": train_osmgraphclip}
+TRAININGS = {
+    "scene": train_scene,
+    "world": train_world,
+    "place": train_place,
+    "osmgraphclip": train_osmgraphclip,
+}
 
 
 def main() -> None:

@@ -1,0 +1,241 @@
+"""Heads from the maps of an encoder to every pixel, and encoder and head put together for a task.
+
+A pyramid makes four strides of the maps of a plain transformer, `UPerNet` (Xiao et al. 2018, arXiv
+1807.10221) pools and merges them, in the settings of the PANGAEA protocol (Marsocci et al. 2024,
+arXiv 2412.04204); `LinearDense` shows what is in the maps already; `UNetDecoder` is the expanding
+side of a U-Net (Ronneberger et al. 2015, arXiv 1505.04597).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from georama.encoders.convolutions import ChannelNorm, ConvNorm, Norm, resized
+from georama.encoders.pyramid import Pyramid
+from georama.errors import UsageError
+from georama.heads.pooled import Pooled
+from georama.wording import listing
+
+if TYPE_CHECKING:
+    from georama.chips import Batch
+    from georama.heads.tasks import Task
+
+Head = Literal["upernet", "linear", "unet", "mlp"]
+DENSE: tuple[Head, ...] = ("upernet", "linear", "unet")
+POOLED: tuple[Head, ...] = ("linear", "mlp")
+
+
+class UPerNet(nn.Module):
+    """Pyramid pooling on the coarsest map, lateral sums down to the finest, all of them merged.
+
+    Parameters are named as in mmsegmentation's `UPerHead`.
+
+    Args:
+        widths: Of the maps, the finest first.
+        outputs: Numbers a pixel.
+        width: Channels inside; PANGAEA has 512.
+        pools: Cells along a side that the coarsest map is pooled to.
+        dropout: Share of channels that training hides before the last layer.
+        norm: PANGAEA has batch norm.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        outputs: int,
+        *,
+        width: int = 128,
+        pools: Sequence[int] = (1, 2, 3, 6),
+        dropout: float = 0.1,
+        norm: Norm = "group",
+    ) -> None:
+        super().__init__()
+        *finer, coarsest = widths
+        self.psp_modules = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(p), ConvNorm(coarsest, width, 1, norm))
+            for p in pools
+        )
+        self.bottleneck = ConvNorm(coarsest + len(pools) * width, width, 3, norm)
+        self.lateral_convs = nn.ModuleList(ConvNorm(w, width, 1, norm) for w in finer)
+        self.fpn_convs = nn.ModuleList(ConvNorm(width, width, 3, norm) for _ in finer)
+        self.fpn_bottleneck = ConvNorm(len(widths) * width, width, 3, norm)
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = nn.Conv2d(width, outputs, 1)
+
+    def features(self, maps: Sequence[Tensor]) -> Tensor:
+        """What the last layer reads, (b, width, rows, columns) on the finest grid."""
+        *finer, coarsest = maps
+        pooled = [resized(pool(coarsest), coarsest) for pool in self.psp_modules]
+        sums = [self.bottleneck(torch.cat([coarsest, *pooled], dim=1))]
+        for lateral, x in zip(reversed(self.lateral_convs), reversed(finer), strict=True):
+            step = lateral(x)
+            sums.insert(0, step + resized(sums[0], step))
+        *rest, top = sums
+        out = [conv(x) for conv, x in zip(self.fpn_convs, rest, strict=True)]
+        return self.fpn_bottleneck(torch.cat([resized(x, sums[0]) for x in (*out, top)], dim=1))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (b, width, rows, columns), the finest first, to (b, outputs, rows, columns)."""
+        return self.conv_seg(self.dropout(self.features(maps)))
+
+
+class LinearDense(nn.Module):
+    """One linear layer on what all maps say of a pixel, each normed over its channels.
+
+    Args:
+        widths: Of the maps.
+        outputs: Numbers a pixel.
+    """
+
+    def __init__(self, widths: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(ChannelNorm(w), nn.Conv2d(w, outputs, 1)) for w in widths
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (b, width, rows, columns) to (b, outputs, rows, columns) on the finest grid."""
+        finest = max(maps, key=lambda x: x.shape[-1] * x.shape[-2])
+        # Resizing is linear too, and few outputs are resized sooner than many channels.
+        parts = [resized(layer(x), finest) for layer, x in zip(self.layers, maps, strict=True)]
+        return torch.stack(parts).sum(0)
+
+
+class UNetDecoder(nn.Module):
+    """Up-convolutions from the coarsest map to the finest, each joined with the map it reaches.
+
+    Args:
+        widths: Of the maps, the finest first.
+        strides: Of the maps.
+        outputs: Numbers a pixel.
+        norm: Of the convolutions.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], strides: Sequence[int], outputs: int, norm: Norm = "group"
+    ) -> None:
+        super().__init__()
+        self.ups, self.joins = nn.ModuleList(), nn.ModuleList()
+        for i in reversed(range(len(widths) - 1)):
+            times = max(1, strides[i + 1] // strides[i])
+            self.ups.append(nn.ConvTranspose2d(widths[i + 1], widths[i], times, times))
+            first = ConvNorm(2 * widths[i], widths[i], 3, norm)
+            self.joins.append(nn.Sequential(first, ConvNorm(widths[i], widths[i], 3, norm)))
+        self.last = nn.Conv2d(widths[0], outputs, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (b, width, rows, columns), the finest first, to (b, outputs, rows, columns)."""
+        *finer, x = maps
+        for up, join, skip in zip(self.ups, self.joins, reversed(finer), strict=True):
+            x = join(torch.cat([skip, resized(up(x), skip)], dim=1))
+        return self.last(x)
+
+
+class WithHead(nn.Module):
+    """An encoder and a head for one task; call it with a batch.
+
+    Args:
+        encoder: Gives maps of a batch and a pooled vector (docs/design.md, image models).
+        head: From maps or from the vector to outputs.
+        neck: From the encoder's maps to those that the head reads; None where they are the same.
+        dense: Whether the head tells every pixel.
+        frozen: Leave the encoder as it is, norms and dropout included, and train the head alone.
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        head: nn.Module,
+        *,
+        neck: nn.Module | None = None,
+        dense: bool,
+        frozen: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.neck, self.head = encoder, neck, head
+        self.dense, self.frozen = dense, frozen
+        if frozen:
+            encoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> WithHead:
+        """Training for all that is not frozen."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def forward(self, batch: Batch | Mapping[str, Batch]) -> Tensor:
+        """(b, outputs), or (b, outputs, h, w) at the rows and columns of the batch.
+
+        Where an encoder takes one batch a sensor, at those of the finest.
+        """
+        learns = torch.is_grad_enabled() and not self.frozen
+        if not self.dense:
+            with torch.set_grad_enabled(learns):
+                vectors = self.encoder.pooled(batch)
+            return self.head(vectors)
+        if isinstance(batch, Mapping):
+            # Sensors on grids of their own: their encoder knows how these lie on each other.
+            whole, (h, w) = batch, max(part.values.shape[-2:] for part in batch.values())
+            rows, columns = h, w
+        else:
+            whole, (h, w) = batch.padded(max(self.encoder.strides)), batch.values.shape[-2:]
+            rows, columns = whole.values.shape[-2:]
+        with torch.set_grad_enabled(learns):
+            maps = self.encoder(whole)
+        told = self.head(self.neck(maps) if self.neck else maps)
+        return resized(told, (rows, columns))[..., :h, :w]
+
+
+def with_head(
+    encoder: Any,
+    task: Task,
+    head: Head | None = None,
+    *,
+    width: int = 128,
+    dropout: float = 0.1,
+    norm: Norm = "group",
+    frozen: bool = False,
+) -> WithHead:
+    """Encoder and head for a task.
+
+    Args:
+        encoder: Gives maps of a batch and a pooled vector, with `widths` and `strides`.
+        task: What is asked for; with it goes which heads there are.
+        head: Of pixels "upernet" (without it), "linear" or "unet"; of whole chips "linear"
+            (without it) or "mlp".
+        width: Inside of "upernet" and "mlp".
+        dropout: Share of numbers that training hides inside of these two.
+        norm: Inside of dense heads.
+        frozen: Train the head alone.
+
+    Raises:
+        UsageError: There is no such head for the task.
+    """
+    known: tuple[Head, ...] = DENSE if task.dense else POOLED
+    head = head or known[0]
+    if head not in known:
+        raise UsageError(
+            f"{task.kind} has the heads {listing(known)}, got {head}",
+            remedy="name one of them, or none for the first",
+        )
+    widths, strides = tuple(encoder.widths), tuple(encoder.strides)
+    if not task.dense:
+        hidden = width if head == "mlp" else None
+        told = Pooled(widths[-1], task.outputs, hidden=hidden, dropout=dropout)
+        return WithHead(encoder, told, dense=False, frozen=frozen)
+    neck = None
+    if head != "linear" and len(set(strides)) == 1:
+        neck = Pyramid(widths, strides, norm)
+        widths, strides = neck.widths, neck.strides
+    if head == "linear":
+        told = LinearDense(widths, task.outputs)
+    elif head == "unet":
+        told = UNetDecoder(widths, strides, task.outputs, norm)
+    else:
+        told = UPerNet(widths, task.outputs, width=width, dropout=dropout, norm=norm)
+    return WithHead(encoder, told, neck=neck, dense=True, frozen=frozen)

@@ -1,0 +1,252 @@
+"""fit learns what scenes tell and is scored on blocks apart; predict maps scenes of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from georama.bands import SENSORS
+from georama.cli import run
+from georama.errors import DataError, UsageError
+from georama.heads.tasks import Task
+from georama.products.windowed import Windows, ask_strips
+from georama.sources.scenes import open_scene
+from georama.trust.confusion import amount_scores, amount_sums, class_scores, confusion
+from georama.trust.novelty import Novelty
+from georama.verbs.fit import fit
+from georama.verbs.predict_scene import finished, predict_scene
+from test_scenes import land, write
+
+
+def scene_with_water(folder: Path, side: int = 96, seed: int = 0) -> tuple[Path, Path]:
+    """Land as it looks and a lake in every other 10 × 10 square; and codes of both."""
+    values, names, _ = land(side, seed)
+    row, column = np.mgrid[:side, :side] // 10
+    lake = (row + column) % 2 == 0
+    values[:, lake] = values[:, lake] // 6
+    scene = write(folder / "scene.tif", values, names=names)
+    return scene, write(folder / "codes.tif", np.where(lake, 4, 2)[None].astype(np.uint8))
+
+
+@pytest.mark.parametrize(("height", "width", "size", "overlap"), [
+    (50, 37, 16, 4), (16, 16, 16, 8), (10, 40, 16, 0), (33, 16, 16, 15), (64, 64, 32, 0),
+])  # fmt: skip
+def test_windows_give_back_what_every_pixel_says(
+    tmp_path: Path, height: int, width: int, size: int, overlap: int
+) -> None:
+    values = np.random.default_rng(0).integers(1, 9000, (2, height, width)).astype(np.uint16)
+    scene = open_scene(write(tmp_path / "s.tif", values, names=["B03", "B04"]))
+    windows = Windows(height, width, size, overlap)
+    assert sum(s.stop - s.start for s in windows.strips) == height
+    for first in range(len(windows.strips)):
+        with scene.reader() as reader:
+            found = dict(ask_strips(scene, reader, lambda c: c.values[:, 0], windows, first=first))
+        assert sorted(found) == list(range(first, len(windows.strips)))
+        rows = np.concatenate([found[i] for i in sorted(found)], axis=1)
+        start = windows.strips[first].start
+        np.testing.assert_allclose(rows, values[:, start:] / 1e4, atol=1e-6)
+
+
+def test_where_windows_disagree_the_seam_is_gradual(tmp_path: Path) -> None:
+    values = np.full((2, 64, 64), 1000, dtype=np.uint16)
+    scene = open_scene(write(tmp_path / "s.tif", values, names=["B03", "B04"]))
+    asked: list[float] = []
+
+    def ask(chips):
+        asked.extend(range(len(asked), len(asked) + len(chips)))
+        own = np.array(asked[-len(chips) :], dtype=np.float32) % 2
+        return np.broadcast_to(own[:, None, None, None], (len(chips), 1, 32, 32)).copy()
+
+    with scene.reader() as reader:
+        parts = dict(ask_strips(scene, reader, ask, Windows(64, 64, 32, 16)))
+    line = np.concatenate([parts[i] for i in sorted(parts)], axis=1)[0, 5]
+    assert np.abs(np.diff(line)).max() < 0.12
+
+
+def test_scores_agree_with_scikit_learn() -> None:
+    from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, jaccard_score, r2_score
+
+    draw = np.random.default_rng(0)
+    truth, told = draw.integers(-1, 4, 500), draw.integers(0, 5, 500)
+    known = truth >= 0
+    y, p = truth[known], told[known]
+    found = class_scores(confusion(truth, told, 5))
+    there = [0, 1, 2, 3]  # class 4 is never true: it has no score of its own
+    assert found["accuracy"] == pytest.approx(accuracy_score(y, p))
+    assert found["kappa"] == pytest.approx(cohen_kappa_score(y, p))
+    assert found["f1"] == pytest.approx(f1_score(y, p, labels=there, average="macro"))
+    assert found["miou"] == pytest.approx(jaccard_score(y, p, labels=there, average="macro"))
+    a, b = draw.normal(size=200), draw.normal(size=200)
+    sums = amount_sums(a[:90], b[:90]) + amount_sums(a[90:], b[90:])
+    assert amount_scores(sums)["r2"] == pytest.approx(r2_score(a, b))
+
+
+def test_novelty_knows_what_it_saw_and_not_what_it_did_not() -> None:
+    draw = np.random.default_rng(0)
+    seen, apart = draw.normal(size=(20, 1, 3, 16, 16)), draw.normal(size=(10, 1, 3, 16, 16))
+    novelty = Novelty.fit(seen, apart)
+    assert (novelty(apart) <= 1).mean() == pytest.approx(0.95, abs=0.03)
+    assert (novelty(apart + 5) > 1).all()
+    blank = np.full((1, 1, 3, 16, 16), np.nan)
+    assert np.isnan(novelty(blank)).all()
+    np.testing.assert_array_equal(Novelty.restore(novelty.arrays())(apart), novelty(apart))
+
+
+def test_sets_of_classes_hold_what_is_likely_enough() -> None:
+    task = Task(kind="segmentation", target="x", classes=("a", "b", "c"))
+    numbers = np.array([[0.6], [0.3], [0.1], [0.5]], dtype=np.float32)[:, None]
+    found = finished(numbers, task, 0.75, probabilities=True)
+    assert found["prediction"] == 0
+    assert found["upper"] == 2  # 1 - 0.6 and 1 - 0.3 are within 0.75, 1 - 0.1 is not
+    assert found["applicable"] == 1
+    assert found["probabilities"][:, 0, 0].tolist() == [150, 75, 25]
+    blank = finished(np.full((4, 1, 1), np.nan, dtype=np.float32), task, 0.75, True)
+    assert np.isnan(blank["prediction"])
+    assert blank["applicable"] == 255
+    assert (blank["probabilities"] == 255).all()
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
+    folder = tmp_path_factory.mktemp("fit")
+    scene, codes = scene_with_water(folder)
+    settings = {"steps": 60, "batch": 8, "widths": [8, 16], "rate": 5e-3}
+    result = fit("unet", [scene], labels=[codes], out=folder / "out", chip=12, settings=settings)
+    return folder, scene, result
+
+
+def test_fit_scores_beside_controls_on_blocks_apart(fitted: tuple[Path, Path, dict]) -> None:
+    folder, _, result = fitted
+    names = [row["name"] for row in result["models"]]
+    assert names == ["unet", "forest on raw bands", "forest on position and date", "the commonest"]
+    scores = {row["name"]: row["scores"]["accuracy"]["value"] for row in result["models"]}
+    assert scores["unet"] > 0.9
+    assert scores["unet"] > scores["forest on position and date"]
+    assert result["classes"] == ["2", "4"]
+    assert (folder / "out" / "test.png").stat().st_size > 5_000
+
+
+def test_predict_maps_the_scene_it_was_fitted_to(fitted: tuple[Path, Path, dict]) -> None:
+    folder, scene, _ = fitted
+    told = predict_scene(
+        folder / "out" / "model", [scene], out=folder / "map", window=24, overlap=6,
+        probabilities=True, polygons=True,
+    )["scene"]  # fmt: skip
+    with rasterio.open(folder / "codes.tif") as truth, rasterio.open(told["map"]) as found:
+        assert found.transform == truth.transform
+        assert found.crs == truth.crs
+        code = np.array([2, 4])[found.read(1).astype(int)]
+        assert (code == truth.read(1)).mean() > 0.9
+        assert found.descriptions == ("class", "probability", "set_size", "applicable")
+    with rasterio.open(told["probabilities"]) as shares:
+        assert np.abs(shares.read().astype(int).sum(0) - 250).max() <= 1
+    import geopandas as gpd
+
+    shapes = gpd.read_file(told["polygons"])
+    assert set(shapes["class"]) == {"2", "4"}
+    assert shapes.area.sum() == pytest.approx(96 * 96 * 100)
+
+
+def test_a_killed_prediction_goes_on_to_the_same_map(
+    fitted: tuple[Path, Path, dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from georama.products import windowed
+
+    folder, scene, _ = fitted
+    model = folder / "out" / "model"
+    whole = predict_scene(model, [scene], out=folder / "whole", window=24, overlap=6)["scene"]
+    asked = windowed._chips_at
+    calls = [0]
+
+    def dies(*arguments):
+        calls[0] += 1
+        if calls[0] == 4:
+            raise KeyboardInterrupt
+        return asked(*arguments)
+
+    monkeypatch.setattr(windowed, "_chips_at", dies)
+    with pytest.raises(KeyboardInterrupt):
+        predict_scene(model, [scene], out=folder / "killed", window=24, overlap=6)
+    assert not (folder / "killed" / "map.tif").exists()
+    assert list((folder / "killed" / ".unfinished").glob("strip-*.npz"))
+    monkeypatch.setattr(windowed, "_chips_at", asked)
+    again = predict_scene(model, [scene], out=folder / "killed", window=24, overlap=6)["scene"]
+    with rasterio.open(whole["map"]) as one, rasterio.open(again["map"]) as other:
+        np.testing.assert_array_equal(one.read(), other.read())
+    assert not (folder / "killed" / ".unfinished").exists()
+
+
+def test_a_scene_without_some_bands_is_told_and_mapped(fitted: tuple[Path, Path, dict]) -> None:
+    folder, _, _ = fitted
+    values, names, _ = land(24)
+    few = write(folder / "few.tif", values[:6], names=names[:6])
+    told = predict_scene(folder / "out" / "model", [few], out=folder / "fewmap")["few"]
+    assert "few lacks sentinel-2-l2a:B07" in told["notes"][0]
+    other = write(folder / "other.tif", -values[:2].astype(np.float32) / 1e3, names=["VV", "VH"])
+    with pytest.raises(DataError, match="have none of them but sentinel-1:VV"):
+        predict_scene(folder / "out" / "model", [other], out=folder / "no")
+    assert not (folder / "no" / "map.tif").exists()
+
+
+def test_amounts_of_pixels_come_with_intervals(tmp_path: Path) -> None:
+    values, names, _ = land(64)
+    scene = write(tmp_path / "s.tif", values, names=names)
+    nir, red = values[names.index("B08")].astype(float), values[names.index("B04")].astype(float)
+    index = ((nir - red) / (nir + red)).astype(np.float32)
+    truth = write(tmp_path / "ndvi.tif", index[None])
+    result = fit(
+        "unet", [scene], labels=[truth], out=tmp_path / "out", chip=8, task="pixel_regression",
+        settings={"steps": 150, "widths": [16, 32], "rate": 5e-3, "batch": 16}, controls=False,
+    )  # fmt: skip
+    assert result["models"][0]["scores"]["r2"]["value"] > 0.5
+    assert abs(result["coverage"]["0.9"] - 0.9) < 0.08
+    told = predict_scene(tmp_path / "out" / "model", [scene], out=tmp_path / "map")["s"]
+    with rasterio.open(told["map"]) as found:
+        prediction, lower, upper = found.read([1, 2, 3])
+    assert ((index >= lower) & (index <= upper)).mean() > 0.85
+    np.testing.assert_allclose(upper - prediction, prediction - lower, atol=1e-5)
+
+
+def test_what_fit_cannot_use_is_one_sentence(tmp_path: Path) -> None:
+    scene, codes = scene_with_water(tmp_path, 24)
+    with pytest.raises(UsageError, match="no recipe unets can be fitted to scenes; there are unet"):
+        fit("unets", [scene], labels=[codes], out=tmp_path / "o")
+    with pytest.raises(UsageError, match="UNet has no setting step; there are steps"):
+        fit("unet", [scene], labels=[codes], out=tmp_path / "o", settings={"step": 3})
+    with pytest.raises(DataError, match="three blocks"):
+        fit("unet", [scene], labels=[codes], out=tmp_path / "o", chip=24)
+    with pytest.raises(DataError, match="does not exist"):
+        fit("unet", [tmp_path / "no.tif"], labels=[codes], out=tmp_path / "o")
+    broken = tmp_path / "cut.tif"
+    broken.write_bytes(scene.read_bytes()[:900])
+    with pytest.raises(DataError, match=r"cut\.tif"):
+        fit("unet", [broken], labels=[codes], out=tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_command_line_says_what_went_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene, codes = scene_with_water(tmp_path, 48)
+    out = tmp_path / "out"
+    arguments = ["fit", "unet", str(scene), "--labels", str(codes), "--out", str(out)]
+    small = ["--set", "steps=2", "--set", "widths=[4, 8]", "--chip", "8", "--no-controls"]
+    assert run([*arguments, *small, "--plan"]) == 0
+    assert "segmentation of codes" in capsys.readouterr().out
+    assert not out.exists()
+    assert run([*arguments, "--set", "steps"]) == 2
+    assert "--set wants NAME=VALUE" in capsys.readouterr().err
+    assert run([*arguments, *small]) == 0
+    assert "on unseen blocks" in capsys.readouterr().out
+    assert run(["predict", str(out / "model"), str(scene), "--out", str(tmp_path / "m"), "--level",
+                "0.7"]) == 2  # fmt: skip
+    assert "intervals were set for 0.8, 0.9 and 0.95" in capsys.readouterr().err
+    assert run(["predict", str(out / "model"), "--out", str(tmp_path / "m")]) == 2
+    assert "needs a scene" in capsys.readouterr().err
+
+
+def test_bands_of_the_table_have_what_blending_needs() -> None:
+    assert all(b.unit for s in SENSORS.values() for b in s.bands)

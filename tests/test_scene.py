@@ -1,0 +1,169 @@
+"""The encoder of scenes takes any bands, and what is unknown has no part in what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from georama.bands import SENSORS, Band, bands_by_wavelength
+from georama.chips import Chips
+from georama.encoders.spectral import SpectralEncoder, band_codes
+from georama.errors import DataError, UsageError
+from georama.heads.tasks import Task
+from georama.objectives.scenes import SceneLearner
+from georama.recipes.scene import Scene
+
+SMALL = {"width": 32, "depth": 3, "heads": 4, "filters": 4, "pretrained": False}
+ALL = [band for sensor in SENSORS.values() for band in sensor.bands]
+
+
+def chips_of(bands: tuple[Band, ...], n: int = 4, side: int = 16, t: int = 1) -> Chips:
+    draw = np.random.default_rng(0)
+    mean = np.array([b.mean for b in bands])[:, None, None]
+    spread = np.array([b.spread for b in bands])[:, None, None]
+    values = mean + spread * draw.normal(size=(n, t, len(bands), side, side))
+    return Chips(bands, values.astype(np.float32), 10.0, np.zeros((n, 2)), np.zeros((n, t)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sets(st.integers(0, len(ALL) - 1), min_size=1, max_size=8), st.integers(0, 99))
+def test_any_bands_give_a_vector_and_unknown_ones_do_not_matter(some: set[int], seed: int) -> None:
+    bands = tuple(ALL[i] for i in some)
+    chips = chips_of(bands, n=2)
+    scene = Scene(**SMALL)
+    whole = scene(chips)
+    assert np.isfinite(whole).all()
+    gone = [bands[seed % len(bands)]]
+    hidden = chips.without(gone)
+    changed = replace(hidden, values=np.where(np.isfinite(hidden.values), hidden.values, np.nan))
+    other = chips.values.copy()
+    other[:, :, [b in gone for b in bands]] = 77.0
+    loud = replace(chips, values=other).without(gone)
+    np.testing.assert_array_equal(scene(changed), scene(loud))
+
+
+def test_the_order_of_bands_does_not_matter() -> None:
+    bands = SENSORS["sentinel-2-l2a"].bands
+    chips = chips_of(bands)
+    order = np.random.default_rng(1).permutation(len(bands))
+    turned = chips.select([bands[i] for i in order])
+    scene = Scene(**SMALL)
+    np.testing.assert_allclose(scene(chips), scene(turned), atol=1e-5)
+
+
+def test_near_wavelengths_are_read_alike_and_far_ones_are_not() -> None:
+    codes = band_codes(bands_by_wavelength([655, 665, 1610]))
+    near, far = (codes[0] - codes[1]).norm(), (codes[0] - codes[2]).norm()
+    assert near < 0.25 * far
+    pair = SENSORS["sentinel-1"].bands[:2]
+    assert (band_codes(pair)[0] != band_codes(pair)[1]).any()
+
+
+def test_patches_and_dates_that_show_nothing_have_no_part() -> None:
+    bands = SENSORS["rgbn"].bands
+    chips = chips_of(bands, t=2)
+    one = replace(chips, values=chips.values[:, :1], days=chips.days[:, :1])
+    blank = chips.values.copy()
+    blank[:, 1] = np.nan
+    scene = Scene(**SMALL)
+    np.testing.assert_allclose(scene(one), scene(replace(chips, values=blank)), atol=1e-5)
+    half = one.values.copy()
+    half[..., 8:] = np.nan
+    encoder = SpectralEncoder(width=32, depth=3, heads=4, filters=4)
+    x, seen = encoder.tokens(replace(one, values=half).batch())
+    assert seen.reshape(4, 4, 4)[:, :, 2:].sum() == 0
+    noise = x + torch.where(seen, 0.0, 9.0).unsqueeze(-1)
+    told, other = encoder.read(x, seen)[0], encoder.read(noise, seen)[0]
+    torch.testing.assert_close(told[seen], other[seen])
+
+
+def test_a_view_keeps_two_bands_and_hides_others() -> None:
+    chips = chips_of(SENSORS["sentinel-2-l2a"].bands, n=64)
+    learner = SceneLearner(SpectralEncoder(width=32, depth=3, heads=4, filters=4))
+    gone = learner._bands(chips.batch(), torch.Generator().manual_seed(0))
+    left = (~gone).sum(1)
+    assert left.min() >= 2
+    assert 0.3 < gone.float().mean() < 0.7
+
+
+def test_pretraining_learns_to_guess_what_is_hidden(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    bands = SENSORS["sentinel-2-l2a"].bands
+    # A gradient a chip, the same in all bands: what is hidden follows from what is seen.
+    slope = draw.normal(size=(64, 1, 1, 2, 1)) * np.linspace(-1, 1, 16)
+    field = slope[:, :, :, 0, :, None] + slope[:, :, :, 1, None, :]
+    mean = np.array([b.mean for b in bands])[:, None, None]
+    spread = np.array([b.spread for b in bands])[:, None, None]
+    values = (mean + spread * field).astype(np.float32)
+    chips = Chips(bands, values, 10.0, np.zeros((64, 2)), np.zeros((64, 1)))
+    scene = Scene(**SMALL).pretrain(chips, steps=80, batch=16, side=16, rate=5e-3)
+    variance = float((field**2).mean())
+    assert scene.card.training["losses"]["pixels"] < 0.7 * variance
+    saved = Scene.load(scene.save(tmp_path / "scene"))
+    np.testing.assert_array_equal(saved(chips), scene(chips))
+
+
+def test_pretraining_on_scenes_goes_on_after_a_kill_and_is_started_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from georama import learning
+    from georama.verbs.fit import fit
+    from georama.verbs.pretrain_scenes import pretrain_scenes
+    from test_fit import scene_with_water
+
+    scene, codes = scene_with_water(tmp_path, 96)
+    options = {
+        "chip": 16, "steps": 6, "batch": 8,
+        "settings": {k: v for k, v in SMALL.items() if k != "pretrained"} | {"pretrained": False},
+    }  # fmt: skip
+    whole = pretrain_scenes("scene", [scene], tmp_path / "whole", **options)
+    assert whole["chips"] == 36
+    keep = learning._save
+    calls = [0]
+
+    def dies(*given, **named):
+        keep(*given, **named)
+        calls[0] += 1
+        if calls[0] == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning, "_save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain_scenes("scene", [scene], tmp_path / "killed", **options)
+    monkeypatch.setattr(learning, "_save", keep)
+    with pytest.raises(UsageError, match="unfinished run with other options"):
+        pretrain_scenes("scene", [scene], tmp_path / "killed", **{**options, "steps": 7})
+    pretrain_scenes("scene", [scene], tmp_path / "killed", **options)
+    one, other = Scene.load(tmp_path / "whole"), Scene.load(tmp_path / "killed")
+    for key, value in one.tensors.items():
+        np.testing.assert_array_equal(value, other.tensors[key])
+    with pytest.raises(UsageError, match="finished model"):
+        pretrain_scenes("scene", [scene], tmp_path / "whole", **options)
+    found = fit(
+        "scene", [scene], labels=[codes], out=tmp_path / "fit", chip=12, controls=False,
+        weights=tmp_path / "whole", settings={"steps": 3, "batch": 4},
+    )  # fmt: skip
+    assert found["models"][0]["scores"]["accuracy"]["value"] > 0.2
+    with pytest.raises(UsageError, match="no recipe world learns from scenes"):
+        pretrain_scenes("world", [scene], tmp_path / "no")
+
+
+def test_fitted_to_classes_it_is_saved_and_loaded_to_the_same(tmp_path: Path) -> None:
+    bands = SENSORS["rgbn"].bands
+    chips = chips_of(bands, n=24, side=8)
+    chips.values[::2] += 0.3
+    truth = (np.arange(24) % 2 == 0).astype(np.int64)
+    task = Task(kind="classification", target="x", classes=("dark", "light"))
+    fitted = Scene(**SMALL).fit(chips, truth, task, steps=40, batch=8, rate=3e-3)
+    told = fitted.predict(chips)
+    assert (told.argmax(1) == truth).mean() > 0.9
+    again = Scene.load(fitted.save(tmp_path / "fitted"))
+    np.testing.assert_array_equal(again.predict(chips), told)
+    with pytest.raises(DataError, match="none of them"):
+        fitted.predict(chips_of(SENSORS["sentinel-1"].bands, side=8))
