@@ -34,7 +34,7 @@ def some_chips(n: int = 40, t: int = 6) -> tuple[Chips, np.ndarray]:
     noise = draw.normal(size=(n, t, len(BANDS)))
     mean, spread = (np.array([getattr(b, part) for b in BANDS]) for part in ("mean", "spread"))
     values = mean + spread * (season + 0.5 * noise)
-    days = np.tile(19_000 + 30.0 * np.arange(t), (n, 1))
+    days = np.tile(np.arange(19_000.0, 19_000 + 30 * t, 30), (n, 1))
     values = values[..., None, None].astype(np.float32)
     return Chips(BANDS, values, 10.0, np.zeros((n, 2)), days), truth
 
