@@ -58,6 +58,7 @@ demo: $(STAMP)
 	$(BIN)/georama data table pvcz --out demo/pvcz.csv
 	$(BIN)/georama map demo/cities.csv --target temperature --unit '°C' --region world \
 	  --resolution 0.25 --check demo/pvcz.csv --out demo/temperature
+	@echo "To go on in this shell: . $(BIN)/activate   (then: georama)"
 
 # The world's layers come out of packages of three registries; apt only downloads here.
 weights: $(STAMP)

@@ -10,6 +10,7 @@ from georama import recipes
 from georama.card import Card
 from georama.errors import DataError, UsageError
 from georama.verbs.describe import card_text, catalogue, describe, list_recipes, recipes_text
+from georama.verbs.embed import find_encoder
 
 ROOT = Path(__file__).parents[1]
 NAMES = recipes.names()
@@ -80,7 +81,7 @@ def test_texts_hold_the_card(name):
 
 
 def test_an_unknown_name_lists_the_nearest_first():
-    with pytest.raises(UsageError, match=r"got 'wrld'; there are world"):
+    with pytest.raises(UsageError, match=r"got “wrld”; there are world"):
         describe("wrld")
 
 
@@ -89,3 +90,15 @@ def test_a_broken_card_is_bad_data(tmp_path, text):
     (tmp_path / "card.json").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match="card"):
         describe(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_says_how_to_use_its_recipe(name):
+    said = card_text(describe(name))
+    (line,) = [line.strip() for line in said.splitlines() if "from georama.recipes" in line]
+    exec(line.removeprefix("use").strip())
+
+
+def test_an_embedder_that_is_none_is_shown_the_way():
+    with pytest.raises(UsageError, match="georama describe urbanclip"):
+        find_encoder("urbanclip")

@@ -12,6 +12,7 @@ import pytest
 import georama
 from georama import cli
 from georama.errors import DataError, GeoramaError, NetworkError, ResourceError, UsageError
+from georama.wording import nearest
 
 HEAVY = ("torch", "geopandas", "pandas", "numpy", "scipy", "sklearn", "rasterio", "xarray", "numba")
 COMMANDS = sorted(
@@ -71,7 +72,7 @@ def test_version(capsys):
         (["mapp"], "'map'"),
         (["map"], "Missing"),
         (["map", "places.csv"], "--target"),
-        (["map", "places.csv", "--target", "t", "--bbox", "1,2,3"], "'1,2,3'"),
+        (["map", "places.csv", "--target", "t", "--bbox", "1,2,3"], "“1,2,3”"),
         (["map", "places.csv", "--target", "t", "--level", "much"], "--level"),
         (["doctor", "--jsn"], "--json"),
     ],
@@ -245,3 +246,19 @@ def test_an_unknown_public_name_lists_what_there_is():
 def test_every_public_name_can_be_had(name):
     assert getattr(georama, name).__name__.endswith(name)
     assert name in dir(georama)
+
+
+def test_a_plan_speaks_in_units_for_people(capsys):
+    plan = {"labelled places": 9, "cells": 51_840_000_000, "resolution_deg": 0.001,
+            "box": [-180.0, -60.0, 180.0, 84.0], "seconds": 3_110_411, "memory_mb": 700,
+            "bytes_written": 414_723_000_000}  # fmt: skip
+    cli._plan(plan)
+    said = capsys.readouterr().out
+    assert "about 36 days" in said
+    assert "about 415 GB" in said
+    assert "51,840,000,000" in said
+
+
+def test_names_come_in_one_order_whatever_set_they_were_in():
+    names = [f"column {k}" for k in range(9)]
+    assert nearest("x", names) == nearest("x", frozenset(names))

@@ -108,7 +108,7 @@ def test_model_folder_and_checkpoint_file(tmp_path):
 
 
 def test_no_model_of_that_name():
-    with pytest.raises(UsageError, match=r"no model is called 'wrld'.*use one of world"):
+    with pytest.raises(UsageError, match=r"no model is called “wrld”.*use one of world"):
         find_encoder("wrld")
 
 

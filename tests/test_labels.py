@@ -66,7 +66,7 @@ def test_every_set_says_what_it_is():
 
 
 def test_an_unknown_set_lists_all_with_the_nearest_first():
-    with pytest.raises(UsageError, match="got 'pvzc'; there are pvcz, ") as told:
+    with pytest.raises(UsageError, match="got “pvzc”; there are pvcz, ") as told:
         labelled("pvzc")
     assert all(name in str(told.value) for name in label_names())
 

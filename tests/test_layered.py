@@ -145,6 +145,17 @@ def test_each_place_is_answered_by_the_head_for_what_is_there(fitted):
     assert result.predictor.layers in layers
 
 
+def test_places_whose_layers_look_unlike_any_are_not_applicable(fitted):
+    result, inputs = fitted
+    strange = dict(inputs.views)
+    strange[view_of("climate")] = strange[view_of("climate")] + 2.0  # all classes at once
+    known, unlike = result.predictor(inputs), result.predictor(Inputs(inputs.lonlat, strange))
+    assert known["applicable"].mean() > 0.9
+    assert unlike["applicable"].mean() < 0.1
+    hidden = result.predictor(without(Inputs(inputs.lonlat, strange), *NAMES))
+    assert hidden["applicable"].mean() > 0.9
+
+
 def test_absence_is_not_the_value_zero(fitted):
     result, inputs = fitted
     zero = dict(inputs.views)

@@ -25,7 +25,7 @@ from georama.products.painting import paint, shown
 from georama.products.unfinished import unfinished
 from georama.sampling.areas import Area, area_of
 from georama.sampling.splits import SCHEMES
-from georama.verbs.map import map
+from georama.verbs.map import map, views_read
 from georama.verbs.predict import predict
 
 STATIONS = pd.read_csv(Path(__file__).parent / "data" / "stations.csv", comment="#")
@@ -202,10 +202,25 @@ def test_classes_at_places_come_by_name(at_places):
     np.testing.assert_allclose(found.geometry.x, asked["lon"])
     assert set(found["prediction"]) <= {"hot", "cold", "mild"}
     assert found["probability"].between(0, 1).all()
-    assert not {p.name for p in (folder / "out").iterdir()} & {"map.tif", "map.png"}
+    assert not {p.name for p in (folder / "out").iterdir()} & {"map.tif", "map.qml"}
     external = result["external"][0]
     assert external["n"] == 40
     assert external["accuracy"] == pytest.approx((found["prediction"] == found["zone"]).mean())
+
+
+def test_places_get_a_picture_and_a_report_of_their_own(at_places):
+    folder, result, _ = at_places
+    assert (folder / "out" / "map.png").stat().st_size > 10_000
+    page = (folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert "of the places asked about are applicable" in page
+    assert "mean number of classes" in page
+    assert "90 % sets of classes held" in result["sentence"]
+    assert set(result["intervals"]["set_size"]) == set(SCHEMES)
+
+
+def test_the_verdict_ends_with_the_check(at_places):
+    _, result, _ = at_places
+    assert "Checked on 40 further places (asked.csv), it names the right" in result["sentence"]
 
 
 def test_a_split_of_ones_own_is_audited(at_places):
@@ -293,12 +308,12 @@ def test_a_plan_tells_what_was_dropped(tmp_path, capfd):
 
 
 def test_what_fails_late_is_refused_early(tmp_path):
-    with pytest.raises(UsageError, match="no column is called 'part'"):
+    with pytest.raises(UsageError, match="no column is called “part”"):
         plan_of(NEAR, tmp_path, split="part")
     NEAR[["lon", "lat"]].to_csv(tmp_path / "check.csv", index=False)
-    with pytest.raises(DataError, match="lack the column 'temperature'"):
+    with pytest.raises(DataError, match="lack the column “temperature”"):
         plan_of(NEAR, tmp_path, check=tmp_path / "check.csv")
-    with pytest.raises(UsageError, match="no model is called 'wrld'"):
+    with pytest.raises(UsageError, match="no model is called “wrld”"):
         map(tmp_path / "t.csv", "temperature", out=tmp_path / "out", model="wrld")
     assert not (tmp_path / "out").exists()
 
@@ -404,6 +419,45 @@ def test_by_default_the_area_is_what_the_places_span():
     assert north > spots[:, 1].max()
     assert np.prod(area.geobox.shape) < 400_000
     assert area.land_only
+
+
+def test_a_quarter_of_a_town_gets_a_map_of_its_own_size():
+    spots = np.array([[24.935, 60.164], [24.953, 60.179]])
+    area = area_of(spots, None, None, None, None)
+    assert np.ptp(area.box[::2]) < 0.025
+    assert 10_000 < np.prod(area.geobox.shape) < 45_000
+    one = area_of(spots[:1], None, None, None, None)
+    assert one.box[0] < 24.935 < one.box[2]
+
+
+@pytest.mark.parametrize(
+    ("region", "west", "east", "elsewhere"),
+    [("New Zealand", 165, 179, "--bbox -176.8"), ("Russia", 19, 180, "--bbox -180"),
+     ("USA", -179, -66, "--bbox 172.5"), ("France", -5, 10, "--bbox -61.79")],
+)  # fmt: skip
+def test_a_country_is_one_map_and_what_lies_elsewhere_is_told(region, west, east, elsewhere):
+    area = area_of(np.array([[2.0, 47.0]]), None, region, None, None)
+    assert west <= area.box[0]
+    assert area.box[2] <= east
+    assert elsewhere in " ".join(area.notes)
+
+
+def test_islands_near_by_stay_with_their_country():
+    area = area_of(np.array([[2.0, 47.0]]), None, "Spain", None, None)
+    assert area.box[0] < -17
+    assert not area.notes
+    assert area_of(np.array([[2.0, 47.0]]), None, "Antarctica", 1.0, None).box[2] == 180.0
+
+
+def test_a_box_of_open_sea_is_refused_unless_the_sea_is_asked_for():
+    with pytest.raises(UsageError, match="on land; give --sea"):
+        area_of(np.array([[2.0, 47.0]]), (0.0, 0.0, 1.0, 1.0), None, 0.1, None)
+    assert not area_of(np.array([[2.0, 47.0]]), (0.0, 0.0, 1.0, 1.0), None, 0.1, True).land_only
+
+
+def test_places_at_sea_bring_the_sea_onto_the_map_and_this_is_told():
+    area = area_of(np.array([[-30.0, 47.0], [-40.0, 40.0]]), None, None, None, None)
+    assert "the sea is mapped too; --land" in " ".join(area.notes)
 
 
 def test_the_whole_world_fits_its_grid():
@@ -614,6 +668,35 @@ def test_places_in_one_block_are_told(tmp_path):
         tmp_path / "t.csv", "temperature", out=tmp_path / "out", at=tmp_path / "t.csv", model="sh10"
     )
     assert "blocks could test 1 of the 20 places alone" in " ".join(said["notes"])
+    assert "explains nothing of the variance" in said["sentence"]
+
+
+def test_a_negative_seed_and_a_word_for_a_number_are_refused(done, tmp_path, capfd):
+    command = ["map", str(done / "stations.csv"), "--target", "temperature", "--plan"]
+    assert cli.run([*command, "--seed", "-3"]) == 2
+    assert "--seed must be 0 or more, got -3" in capfd.readouterr().err
+    assert cli.run([*command, "--resolution", "abc"]) == 2
+    assert "'--resolution': wanted is a valid number; see" in capfd.readouterr().err
+    assert cli.run([*command, "--region", "world", "--resolution", "0.002"]) == 0
+    assert "a coarser --resolution or a smaller --bbox takes less" in capfd.readouterr().err
+
+
+def test_the_model_of_a_map_can_be_described(done, capsys):
+    assert cli.run(["describe", str(done / "out" / "model")]) == 0
+    said = capsys.readouterr().out
+    assert "regression of temperature (°C)" in said
+    assert "stations.csv, 60 places" in said
+    assert "blocks 0." in said
+
+
+def test_a_map_and_predictions_do_not_mix_in_one_folder(done, tmp_path, capfd):
+    points = str(done / "stations.csv")
+    arguments = ["map", points, "--target", "temperature", "--model", "sh10", "--at", points]
+    assert cli.run([*arguments, "--out", str(done / "out")]) == 2
+    assert "holds map.qml and map.tif of another run" in capfd.readouterr().err
+    model = str(done / "out" / "model")
+    assert cli.run(["predict", model, "--bbox", "5,45,6,46", "--out", str(done / "out")]) == 2
+    assert "holds scores.json of another run" in capfd.readouterr().err
 
 
 def test_the_share_that_applies_is_a_share_of_area(done, tmp_path):
@@ -621,9 +704,8 @@ def test_the_share_that_applies_is_a_share_of_area(done, tmp_path):
     area = Area((-180.0, -90.0, 180.0, 90.0), 10.0, None, land_only=False)
     path = tmp_path / "map.tif"
     with unfinished(tmp_path, "request") as kept:
-        far, share = paint(
-            path, predictor, Looks(closed_form("sh10")), area, "", card, 0.9, kept
-        )  # fmt: skip
+        looks = Looks(closed_form("sh10"), views_read(predictor))
+        far, share = paint(path, predictor, looks, area, "", card, 0.9, kept)
     with rasterio.open(path) as source:
         applicable = source.read(4)
     size = np.cos(np.radians(np.arange(85, -90, -10)))

@@ -96,6 +96,13 @@ def test_the_report_has_the_ladder_and_the_curve(done):
     assert "+ columns" in page
 
 
+def test_the_terminal_has_them_too(done, capsys):
+    cli._ladder(done[1]["layers"])
+    said = capsys.readouterr().out
+    assert "+ columns" in said
+    assert "height + columns" in said
+
+
 def test_predict_uses_what_is_there_and_tells_what_is_not(done, folder, tmp_path, capsys):
     places = pd.read_csv(folder / "places.csv")
     places.to_csv(tmp_path / "with.csv", index=False)

@@ -14,6 +14,7 @@ from georama.heads.columns import METRICS, Columns
 from georama.heads.learners import Boosting, Inputs
 from georama.heads.predictor import Predictor, ends
 from georama.heads.trials import LEVELS, fit
+from georama.products.scores import with_errors
 from georama.sampling.splits import SCHEMES
 from georama.sources.targets import KINDS
 
@@ -338,3 +339,13 @@ def test_a_learner_of_difficulty_is_kept_with_the_model(tmp_path):
     assert np.ptp(one["upper"] - one["lower"]) > np.ptp(
         (p := predictor(unseen()))["upper"] - p["lower"]
     )
+
+
+def test_every_share_of_a_held_out_place_is_kept():
+    found = fitted("shares")
+    checked = with_errors(found)
+    assert {f"{part}_{name}" for part in ("truth", "prediction", "lower", "upper")
+            for name in ("hot", "cold", "rest")} < set(checked.columns)  # fmt: skip
+    blocks = checked[checked["scheme"] == "blocks"]
+    chosen = next(m for m in found.models if m["name"] == found.predictor.chosen)
+    assert (blocks["error"] ** 2).mean() ** 0.5 == pytest.approx(chosen["blocks"]["rmse"])

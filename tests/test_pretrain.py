@@ -261,11 +261,11 @@ def test_photos_may_be_named_as_a_folder(tmp_path):
         ({"minutes": 2.0}, UsageError, "--steps and --minutes were both given"),
         ({"minutes": -1.0, "steps": None}, UsageError, "--minutes must be above 0"),
         ({"batch": 1}, UsageError, "--batch must be 2 at least"),
-        ({"size": "huge"}, UsageError, "has no size 'huge'; it has"),
+        ({"size": "huge"}, UsageError, "has no size “huge”; it has"),
         ({"at": DATA / "stations.csv"}, UsageError, "--places are drawn, --at names them"),
         ({"bbox": (1, 2, 3, 4)}, DataError, "do not overlap: helsinki covers 24.*--bbox covers 1"),
         ({"bbox": (3, 2, 1, 4)}, UsageError, "west < east"),
-        ({"device": "nowhere"}, UsageError, "'nowhere' is not at hand"),
+        ({"device": "nowhere"}, UsageError, "“nowhere” is not at hand"),
         ({"sources": ["text:name"]}, UsageError, "there is none among text_name; give the places"),
     ],
 )

@@ -11,7 +11,15 @@ import rasterio
 from odc.geo.geobox import GeoBox
 
 from georama.errors import ResourceError, UsageError
-from georama.products.atomic import _swept, output_folder, scratch, sweep, writing
+from georama.products.atomic import (
+    _swept,
+    gone_if_empty,
+    output_folder,
+    refuse_mixture,
+    scratch,
+    sweep,
+    writing,
+)
 from georama.products.geoparquet import PointsWriter
 from georama.products.geotiff import MapWriter
 from georama.products.provenance import as_json, plain, provenance, sha256_of
@@ -243,3 +251,26 @@ def test_plain_takes_what_parameters_hold():
         "b": "x",
         "3": None,
     }
+
+
+def test_results_of_another_run_are_not_mixed_in(tmp_path):
+    refuse_mixture(tmp_path / "new", ["map.tif"])
+    (tmp_path / "map.tif").touch()
+    refuse_mixture(tmp_path, ["predictions.parquet"])
+    with pytest.raises(UsageError, match=r"holds map.tif of another run"):
+        refuse_mixture(tmp_path, ["map.tif", "predictions.parquet"])
+
+
+def failing(folder, *, leaving):
+    with gone_if_empty(folder):
+        if leaving:
+            (folder / "a").touch()
+        raise ValueError("failed")
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+def test_a_failed_run_leaves_no_empty_folder(tmp_path, leaving):
+    folder = output_folder(tmp_path / "out")
+    with pytest.raises(ValueError, match="failed"):
+        failing(folder, leaving=leaving)
+    assert folder.exists() == leaving

@@ -10,9 +10,9 @@ from odc.geo.xr import wrap_xr
 
 import product_samples as samples
 from georama.errors import DataError
-from georama.products.colours import amount_scale, class_palette, robust_limits
+from georama.products.colours import _as_seen, amount_scale, class_palette, robust_limits
 from georama.products.overview import in_degrees, overview
-from georama.products.picture import _Frame, draw_map
+from georama.products.picture import _Frame, _widened, draw_map
 
 
 @pytest.fixture(scope="module")
@@ -175,5 +175,26 @@ def test_skewed_counts_get_a_logarithmic_scale():
     assert not amount_scale(np.linspace(-5, 30, 100), "regression").log
 
 
+def test_a_map_that_is_all_but_constant_looks_so():
+    values, widths = np.array([4.61, 4.612]), np.array([7.0, 8.0])
+    scale = amount_scale(values, "regression", None, widths)
+    assert scale.high - scale.low == pytest.approx(0.2 * 7.5)
+    assert np.ptp(scale.fractions(values)) < 0.01
+    wide = amount_scale(values, "regression", None, widths / 1e6)
+    assert np.ptp(wide.fractions(values)) == 1.0
+
+
 def test_class_colours_differ():
     assert len(set(class_palette(60))) == 60
+    # Thirty classes of climate: no two of which look alike.
+    seen = _as_seen(np.array(class_palette(30)))
+    apart = np.linalg.norm(seen[:, None] - seen[None], axis=2)[np.triu_indices(30, 1)]
+    assert apart.min() > 15
+
+
+def test_the_shore_shows_the_cell_beside():
+    layer = np.full((4, 4), np.nan, np.float32)
+    layer[1, 1] = 5.0
+    wide = _widened(layer)
+    assert (wide[:3, :3] == 5.0).all()
+    assert np.isnan(wide[3]).all()

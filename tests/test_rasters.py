@@ -310,7 +310,9 @@ def test_too_many_pixels_are_refused(tmp_path):
 
 def test_no_crs_no_place_and_complex_numbers(write):
     path = write(noise(), crs=None)
-    assert complaint(path).endswith("has none; give one with --crs EPSG:xxxx")
+    assert complaint(path).endswith(
+        "has none; write it into the file with gdal_edit.py -a_srs EPSG:xxxx"
+    )
     assert read(path, crs="EPSG:32633").odc.geobox.crs.epsg == 32633
     assert "EPSG:1" in complaint(path, UsageError, crs="EPSG:1")
     assert "geotransform" in complaint(write(noise(), "b.tif", transform=Affine.identity()))

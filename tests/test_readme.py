@@ -9,7 +9,9 @@ import pytest
 from georama import cli
 
 ROOT = Path(__file__).parents[1]
-NEEDS_KIT = re.compile(r"data fetch|data table \w|georama map (cities|houses)\.csv|--model geoclip")
+NEEDS_KIT = re.compile(
+    r"data fetch|data table \w|georama map (cities|houses)\.csv|--model geoclip|temperature/model"
+)
 PLACES = """lon,lat,name,temperature
 24.94,60.17,Helsinki,6.5
 -9.14,38.72,Lisbon,17.5
@@ -45,7 +47,7 @@ def test_there_is_something_to_run():
 @pytest.mark.parametrize("line", QUICK)
 def test_readme(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "places.csv").write_text(PLACES, encoding="utf-8")
+    (tmp_path / "cities.csv").write_text(PLACES, encoding="utf-8")
     run(line, capsys)
     assert capsys.readouterr().out
 

@@ -187,5 +187,5 @@ def test_recipes_are_found_by_file_name():
     assert {"satclip", "geoclip"} <= set(recipes.names())
     assert recipes.find("SatCLIP") is SatCLIP
     assert recipes.load_card("satclip").arxiv == "2311.17179"
-    with pytest.raises(UsageError, match=r"no recipe is called 'satclap'; there are satclip"):
+    with pytest.raises(UsageError, match=r"no recipe is called “satclap”; there are satclip"):
         recipes.load_card("satclap")

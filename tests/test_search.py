@@ -84,7 +84,7 @@ def test_coordinates_are_latitude_first_unless_letters_say_otherwise(text, latlo
         ("100,200", r"latitude must lie in \[-90, 90\]"),
         ("1N,2S", "one of N or S and one of E or W"),
         ("1N,2", "one of N or S and one of E or W"),
-        ("Helsinki", "LAT,LON in degrees or COLUMN=VALUE, got 'Helsinki'"),
+        ("Helsinki", "LAT,LON in degrees or COLUMN=VALUE, got “Helsinki”"),
         ("nan,0", "LAT,LON"),
     ],
 )
@@ -97,7 +97,7 @@ def test_impossible_coordinates_are_told(text, told):
     ("like", "told"),
     [
         (500, "from 0 to 199"),
-        ("nme=p7", "no column 'nme'; it has name"),
+        ("nme=p7", "no column “nme”; it has name"),
         ("name=p900", "fits 0"),
         (places(2), "table of 2"),
     ],

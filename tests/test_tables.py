@@ -220,7 +220,7 @@ def test_empty_coordinates_are_dropped_and_counted(write):
 def test_exact_repeats_are_told_and_kept(write):
     places = read_places(write("lon,lat,v\n1,2,3\n1,2,3\n1,2,4\n"))
     assert len(places) == 3
-    assert "1 row repeated exactly (row 3)" in places.attrs["notes"]
+    assert "1 row like another in every column (row 3)" in places.attrs["notes"]
 
 
 def test_files_that_are_not_there_or_not_tables(write, tmp_path):
@@ -361,6 +361,19 @@ def test_no_crs_in_the_file(towns, tmp_path):
     towns.to_crs(3857).set_crs(None, allow_override=True).to_file(path)
     assert "--crs EPSG:xxxx" in complaint(path)
     assert lonlat(read_places(path, crs="EPSG:3857")) == pytest.approx(lonlat(towns))
+
+
+def test_a_crs_that_contradicts_the_file_is_refused(towns, tmp_path):
+    towns.to_file(tmp_path / "towns.gpkg")
+    told = complaint(tmp_path / "towns.gpkg", crs="EPSG:32633")
+    assert "leave --crs out" in told
+    towns.to_crs(3857).to_file(tmp_path / "metres.gpkg")
+    assert "leave --crs out" in complaint(tmp_path / "metres.gpkg", crs="EPSG:32633")
+
+
+def test_degrees_are_not_read_as_metres(write):
+    told = complaint(write(GOOD), crs="EPSG:32633")
+    assert "look like degrees: row 2 lies at (24.9, 60.2); leave --crs out" in told
 
 
 def test_a_given_crs_wins_and_is_told(towns, tmp_path):

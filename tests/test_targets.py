@@ -239,7 +239,7 @@ def test_repeated_places_are_averaged():
     assert len(labels.places) == 25
     assert labels.values[:, 0] == pytest.approx(np.arange(25) + 0.25)
     assert labels.dropped == {"same place": 25}
-    assert "25 places with several rows merged, labels averaged" in labels.notes[0]
+    assert "25 places with several rows merged" in labels.notes[0]
     assert list(labels.places.index) == list(range(25))
 
 
@@ -251,7 +251,7 @@ def test_repeated_places_on_a_circle_and_of_classes():
     assert labels.values[0, 0] == pytest.approx(0, abs=1e-6)
     words = ["rock", "sand"] * 12 + ["rock"] + ["rock"] * 25
     labels = label_column(twice(words), "t")
-    assert "12 places of different opinions" in labels.notes[0]
+    assert "at 12 places the rows disagreed" in labels.notes[0]
     assert labels.codes[:4].tolist() == [0, 1, 0, 1]
 
 
@@ -333,7 +333,7 @@ def test_codes_with_gaps_are_the_same_classes():
 
 def test_a_truth_without_labels_is_refused():
     labels = label_column(table(temp=np.linspace(0, 9, 40)), "temp")
-    with pytest.raises(DataError, match="lack the column 'temp'"):
+    with pytest.raises(DataError, match="lack the column “temp”"):
         same_labels(table(other=np.ones(40)), labels)
     with pytest.raises(DataError, match="no place to check against has a label"):
         same_labels(table(temp=np.full(40, np.nan)), labels)

@@ -376,7 +376,7 @@ def test_nothing_there_is_absent_and_told(tmp_path):
 
 def test_a_raster_without_crs_and_a_cut_one(tmp_path):
     bare = write(tmp_path / "a.tif", noise(), crs=None)
-    with pytest.raises(DataError, match="has none; give one with --crs"):
+    with pytest.raises(DataError, match="has none; write it into the file"):
         Rasters(bare)
     assert Rasters(bare, crs="EPSG:32633").observe(places(inside(UTM, (300, 400)))).present.all()
     cut = write(tmp_path / "b.tif", noise((512, 512)), compress=None)

@@ -88,7 +88,7 @@ With = Annotated[
     typer.Option(
         "--with",
         help="A layer of your own, may be repeated: FILE.osm.pbf, FILE.tif, text:COLUMN, "
-        "columns:A,B, a folder of photographs…",
+        "columns:A,B, a folder of photographs, place (the shipped place model)…",
     ),
 ]
 Settings = Annotated[
@@ -166,11 +166,11 @@ def list_kit(as_json: AsJson = False, debug: Debug = False) -> None:
     if as_json:
         print(table.to_json(orient="records", indent=2))
         return
+    lacking = [str(name) for name in table.loc[~table["here"].astype(bool), "package"]]
     table["here"] = ["yes" if here else "-" for here in table["here"]]
     _show(table.filter(["package", "version", "mb", "here", "groups", "what"]))
-    print(
-        f"\nThe kit lies in {table.attrs['folder']}. To get more: georama data fetch --group demo"
-    )
+    more = f" To get another: georama data fetch {lacking[0]}" if lacking else " It is complete."
+    print(f"\nThe kit lies in {table.attrs['folder']}.{more}")
 
 
 @data_app.command()
@@ -256,7 +256,9 @@ def map(
     target: Annotated[
         str, typer.Option(help="The column to map; several with commas for shares of one whole.")
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder; by default PLACES-TARGET.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; by default PLACES-TARGET, or PLACES-TARGET-at-AT.")
+    ] = None,
     at: At = None,
     bbox: BBox = None,
     region: Region = None,
@@ -294,9 +296,9 @@ def map(
 ) -> None:
     """Map a table of places: GeoTIFF with intervals, picture, report and honest scores."""
     box = _box(bbox)
-    from georama.verbs.map import map
+    from georama.verbs.map import OUTPUTS, map
 
-    out = out or Path(f"{places.stem}-{target}")
+    out = out or Path(f"{places.stem}-{target}" + ("" if at is None else f"-at-{at.stem}"))
     result = map(
         places,
         target,
@@ -327,10 +329,12 @@ def map(
         print(json.dumps(result, indent=1, ensure_ascii=False, default=str))
     elif plan:
         _note(result.pop("notes"))
-        _pairs(result)
+        _plan(result)
     else:
+        _note(result["notes"])
+        print(f"{result['target']} is taken as {result['kind']}: {result['kind_reason']}")
         _verdict(result)
-        print(f"\n{out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
+        print(f"\n{out}: {', '.join(name for name in OUTPUTS if (out / name).exists())}")
 
 
 @app.command()
@@ -506,7 +510,6 @@ def _verdict(result: dict[str, Any]) -> None:
     """The verdict of a map and the scores beside those of the simple ways."""
     from georama.sampling.splits import SCHEMES
 
-    _note(result["notes"])
     print(result["sentence"])
     metric = result["metric"]
     schemes = [scheme for scheme in SCHEMES if scheme in result["models"][0]]
@@ -514,9 +517,25 @@ def _verdict(result: dict[str, Any]) -> None:
     for model in result["models"]:
         values = (model.get(scheme, {}).get(metric) for scheme in schemes)
         words = ("-" if value is None else f"{value:.3f}" for value in values)
-        print(f"{model['name']:24}" + "".join(f"{word:>10}" for word in words))
+        mark = "  <- makes the map" if model["name"] == result["chosen"] else ""
+        print(f"{model['name']:24}" + "".join(f"{word:>10}" for word in words) + mark)
+    _external(result["external"])
     if "layers" in result:
         _ladder(result["layers"])
+
+
+def _external(rows: list[dict[str, Any]]) -> None:
+    """The scores on further places, a line a part."""
+    names = [
+        name for name in ("n", "r2", "accuracy", "mae", "coverage") if name in (rows or [{}])[0]
+    ]
+    if not names:
+        return
+    width = max(24, *(len(row["name"]) + 2 for row in rows))
+    print(f"\n{'checked on':{width}}" + "".join(f"{name:>10}" for name in names))
+    for row in rows:
+        words = (f"{row[name]:,}" if name == "n" else f"{row[name]:.3f}" for name in names)
+        print(f"{row['name']:{width}}" + "".join(f"{word:>10}" for word in words))
 
 
 def _ladder(story: dict[str, Any]) -> None:
@@ -531,11 +550,31 @@ def _ladder(story: dict[str, Any]) -> None:
             line += f"{rise['value']:>+10.3f}  {said}  {'kept' if step['kept'] else 'left out'}"
         print(line)
     if "robustness" in story:
-        print("\nwith these alone            score  refitted for them")
-        for row in story["robustness"]["rows"]:
-            name = " + ".join(row["present"]) or "position"
+        rows = story["robustness"]["rows"]
+        names = [" + ".join(row["present"]) or "position" for row in rows]
+        width = max(24, *(len(name) for name in names))
+        print("\nwhere only some layers are there, this model beside one made for exactly these:")
+        print(f"{'present':{width}}this model  made for them")
+        for name, row in zip(names, rows, strict=True):
             best = "-" if row["refitted"] is None else f"{row['refitted']:.3f}"
-            print(f"{name[:24]:24}{row['score']:>10.3f}{best:>19}")
+            print(f"{name:{width}}{row['score']:>10.3f}{best:>15}")
+
+
+def _plan(result: dict[str, Any]) -> None:
+    """A plan in units for people."""
+    from georama.wording import spell_bytes, spell_seconds
+
+    told = {
+        "time": f"about {spell_seconds(result.pop('seconds'))}",
+        "memory": f"about {spell_bytes(1e6 * result.pop('memory_mb'))}",
+        "files": f"about {spell_bytes(result.pop('bytes_written'))}",
+    }
+    if (edge := result.pop("resolution_deg")) is not None:
+        result["resolution"] = f"{edge:g}°"
+    if (box := result.pop("box")) is not None:
+        result["box"] = ", ".join(f"{side:g}" for side in box)
+    result["cells" if edge is not None else "places asked about"] = f"{result.pop('cells'):,}"
+    _pairs({**result, **told})
 
 
 def _pairs(values: dict[str, Any]) -> None:
@@ -727,6 +766,9 @@ def search(
         print(table.to_json(orient="records", indent=2, force_ascii=False))
     else:
         _show(table.round({"similarity": 3, "distance_km": 0}))
+        made = [file for file in (out, map_out, map_out and map_out.with_suffix(".png")) if file]
+        if made:
+            print(f"\nWritten: {', '.join(str(file) for file in made)}")
 
 
 def _note(notes: list[str]) -> None:
@@ -746,7 +788,7 @@ def _box(text: str | None) -> tuple[float, float, float, float] | None:
         west, south, east, north = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(
-            f"--bbox wants WEST,SOUTH,EAST,NORTH in degrees, got {text!r}",
+            f"--bbox wants WEST,SOUTH,EAST,NORTH in degrees, got “{text}”",
             remedy="write it like --bbox 5,45,15,55",
         ) from None
     return west, south, east, north
@@ -815,7 +857,8 @@ def _tell(error: Exception) -> int:
         case typer.TyperException():
             context = getattr(error, "ctx", None)  # usage errors know the command they came from
             command = context.command_path if context else "georama"
-            said = error.format_message().rstrip(".")
+            said = error.format_message().rstrip(".").partition(", unable to parse")[0]
+            said = said.replace("Input should be a", "wanted is a")
             text, code = f"{said}; see {command} --help", error.exit_code
         case MemoryError():
             text = "this needs more memory than there is; ask for a smaller --bbox or a coarser"

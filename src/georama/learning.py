@@ -191,7 +191,7 @@ def find_device(name: str = "auto") -> str:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(
-            f"the device {name!r} is not at hand ({str(error).splitlines()[0][:80]})",
+            f"the device “{name}” is not at hand ({str(error).splitlines()[0][:80]})",
             remedy="give --device cpu, or leave it out",
         ) from None
     return name

@@ -100,6 +100,13 @@ def check_places(places: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
         )
     if not places.crs.equals(WGS84, ignore_axis_order=True):
         name = places.crs.name if places.crs.to_epsg() is None else f"EPSG:{places.crs.to_epsg()}"
+        reach = np.abs(shapely.total_bounds(geometry))
+        if places.crs.is_projected and (reach <= [180, 90, 180, 90]).all():
+            raise DataError(
+                f"{name} counts in {places.crs.axis_info[0].unit_name}s, but the coordinates look "
+                f"like degrees: {name_rows(places, [0])} lies at {_words(geometry[0])}",
+                remedy="leave --crs out for longitude and latitude",
+            )
         moved = places.geometry.to_crs(WGS84)
         # PROJ turns nonsense into nonsense without a word, which the way back brings to light.
         there, back = places.geometry.bounds, moved.to_crs(places.crs).bounds

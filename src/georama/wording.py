@@ -37,9 +37,26 @@ def nearest(wanted: str, names: Iterable[object]) -> list[str]:
         part = 0.3 if wanted and (wanted in name or name in wanted) else 0.0
         return -difflib.SequenceMatcher(None, wanted, name).ratio() - part
 
-    return sorted((str(name) for name in names), key=unlike)
+    # Names that are equally unlike come by the alphabet, whatever set they were in.
+    return sorted(sorted(str(name) for name in names), key=unlike)
 
 
 def title_of(names: Sequence[str]) -> str:
     """How a map of these columns is called."""
     return names[0] if len(names) == 1 else f"the shares of {listing(names, most=3)}"
+
+
+def spell_seconds(seconds: float) -> str:
+    """A duration in the unit that one would use: "40 seconds", "3 minutes", "36 days"."""
+    for size, noun in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= 1.5 * size:
+            return count(round(seconds / size), noun)
+    return count(round(seconds), "second")
+
+
+def spell_bytes(size: float) -> str:
+    """A number of bytes in MB, GB or TB."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB")):
+        if size >= unit:
+            return f"{size / unit:.3g} {name}"
+    return f"{size / 1e6:.3g} MB"

@@ -349,7 +349,7 @@ def closed_form(name: str) -> LocationEncoder:
     if match := re.fullmatch(r"sh(\d{1,3})", name):
         return Harmonics(int(match[1]))
     raise UsageError(
-        f"no closed-form location encoder is called {name!r}",
+        f"no closed-form location encoder is called “{name}”",
         remedy="use lonlat, wrap, sh10, sh20 or sh40",
     )
 

@@ -78,6 +78,11 @@ class Columns:
             return 2
         return len(self.classes) if self.kind == "classification" else len(self.names)
 
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """What follows "prediction", "lower" or "upper" in the name of a band, one a label."""
+        return tuple(f"_{name}" for name in self.names) if self.kind == "shares" else ("",)
+
     def encode(self, values: Matrix) -> NDArray[np.float64]:
         """Labels (n, j) as columns (n, width)."""
         if self.kind == "circular":

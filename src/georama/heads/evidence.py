@@ -192,19 +192,16 @@ def check_intervals(
             hits[at].append((one.scheme, misfit <= reach))
         for f, rule in rules.items():
             reach[fold == f] = rule(one.distance_km[fold == f], one.doubt[fold == f], level)
-        frame = {
-            "lon": inputs.lonlat[one.rows, 0],
-            "lat": inputs.lonlat[one.rows, 1],
-            "truth": truth[:, 0],
-            "prediction": columns.decode(guess)[:, 0],
-        }
+        frame = {"lon": inputs.lonlat[one.rows, 0], "lat": inputs.lonlat[one.rows, 1]}
+        said = {"truth": truth, "prediction": columns.decode(guess)}
         if columns.kind == "classification":
             probability = columns.tidy(guess)
-            frame["lower"] = probability.max(1)
-            frame["upper"] = np.maximum((probability >= 1 - reach).sum(1), 1)
+            said["lower"] = probability.max(1, keepdims=True)
+            said["upper"] = np.maximum((probability >= 1 - reach).sum(1, keepdims=True), 1)
         else:
-            lower, upper = columns.bounds(guess, reach * wide)
-            frame["lower"], frame["upper"] = lower[:, 0], upper[:, 0]
+            said["lower"], said["upper"] = columns.bounds(guess, reach * wide)
+        for j, end in enumerate(columns.ends):
+            frame |= {f"{part}{end}": amounts[:, j] for part, amounts in said.items()}
         frame |= {
             "inside": (misfit <= reach).mean(1),
             "distance_km": one.distance_km,

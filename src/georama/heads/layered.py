@@ -156,7 +156,8 @@ def fit_layers(
         )
     models = main.models
     if kept:
-        plain = fitted(()).models[0]
+        alone = fitted(())
+        plain = next(one for one in alone.models if one["name"] == alone.predictor.chosen)
         models = [main.models[0], {**plain, "name": LAYERLESS, "role": "baseline"}]
         models += main.models[1:]
     return replace(main, predictor=predictor, models=models, layers=story)

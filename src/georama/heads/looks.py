@@ -29,6 +29,7 @@ class Looks:
         encoder: Makes the view "embedding".
         views: Further views of position by name.
         layers: Settled.
+        told: Notes that need no repeating.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Looks:
         encoder: LocationEncoder,
         views: Mapping[str, LocationEncoder] | None = None,
         layers: Sequence[Layer] = (),
+        told: Sequence[str] = (),
     ) -> None:
         self.encoder = encoder
         self.views = dict(views or {})
         self.layers = list(layers)
         self.notes: list[str] = []
+        self._told = frozenset(told)
         self._noted: set[tuple[str, bool]] = set()
 
     def at_places(self, places: gpd.GeoDataFrame) -> Inputs:
@@ -59,10 +62,12 @@ class Looks:
             import geopandas as gpd
 
             cells = gpd.GeoDataFrame(geometry=gpd.points_from_xy(*spots.T), crs="EPSG:4326")
-            seen |= self._of_layers(layers, cells)
+            seen |= self._of_layers(layers, cells, "in the cells of the map, ")
         return Inputs(spots, seen)
 
-    def _of_layers(self, layers: Sequence[Layer], places: gpd.GeoDataFrame) -> dict[str, NDArray]:
+    def _of_layers(
+        self, layers: Sequence[Layer], places: gpd.GeoDataFrame, where: str = ""
+    ) -> dict[str, NDArray]:
         views = {}
         for one in layers:
             view = one.look(places)
@@ -71,7 +76,8 @@ class Looks:
             once = (one.name, bool(view.present.any()))
             if once not in self._noted:
                 self._noted.add(once)
-                self.notes += named_notes(one, view)
+                new = [note for note in named_notes(one, view) if note not in self._told]
+                self.notes += [where + note for note in new]
         return views
 
 

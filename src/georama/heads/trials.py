@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,7 @@ class Trial:
         block_fold: The blocked fold of every place.
         joining: How layers joined, or None.
         ready: Learners fitted on all places, by name; shared by trials of the same table.
+        layered: Tells places apart by what layers say of them too, or None without layers.
     """
 
     inputs: Inputs
@@ -71,10 +72,13 @@ class Trial:
     block_fold: NDArray[np.int64]
     joining: Joining | None = None
     ready: dict[str, Learner] = field(default_factory=dict)
+    layered: Kriging | None = None
 
     @property
     def analogue(self) -> Kriging:
-        """The part that doubts."""
+        """The process that doubts: a part of the blend, or with layers one that knows them too."""
+        if self.layered is not None:
+            return self.layered
         return next(x for x in self.learners if isinstance(x, Kriging) and x.name == ANALOGUE)
 
 
@@ -182,12 +186,15 @@ def with_layers(tried: Trial, layers: Sequence[str], best: str = "georama") -> T
     joining = Joining.fit(tried.inputs, layers)
     inputs = joining(tried.inputs)
     target = tried.columns.encode(tried.values)
-    learners = _tuned(layer_parts(tried.columns), inputs, target)
+    doubting = Kriging(ANALOGUE, view="embedding", beside=LAYERS, positioned=False)
+    *learners, last = _tuned([*layer_parts(tried.columns), doubting], inputs, target)
+    layered = cast("Kriging", last)
     held = []
     for one, fresh in zip(
-        tried.held, _hold_out(learners, None, inputs, target, tried.jobs, None), strict=True
+        tried.held, _hold_out(learners, layered, inputs, target, tried.jobs, None), strict=True
     ):
-        held.append(replace(one, predicted={**one.predicted, **fresh.predicted}))
+        predicted = {**one.predicted, **fresh.predicted}
+        held.append(replace(one, doubt=fresh.doubt, predicted=predicted))
     won = [one for one in tried.others if one.name == best]
     return replace(
         tried,
@@ -196,6 +203,7 @@ def with_layers(tried: Trial, layers: Sequence[str], best: str = "georama") -> T
         others=[one for one in tried.others if one.name != best],
         held=held,
         joining=joining,
+        layered=layered,
     )
 
 
@@ -269,7 +277,7 @@ def _share_parameters(learner: Learner, inputs: Inputs, target: Matrix) -> Learn
 
 def _hold_out(
     learners: Sequence[Learner],
-    analogue: Kriging | None,
+    analogue: Kriging,
     inputs: Inputs,
     target: Matrix,
     jobs: Sequence[tuple[str, NDArray[np.int64], NDArray[np.int64]]],
@@ -277,7 +285,7 @@ def _hold_out(
 ) -> list[Held]:
     """Predict every place (of large tables: a sample) under each partition.
 
-    Without the analogue and the partitions, predictions alone are filled in.
+    Without partitions, folds are not filled in.
     """
     # Folds are the unit of parallel work: two threads on one small matrix mostly wait.
     alone = [replace(x, threads=1) if isinstance(x, Boosting) else x for x in learners]
@@ -321,7 +329,7 @@ def _folds(
 
 def _one_fold(
     learners: Sequence[Learner],
-    analogue: Kriging | None,
+    analogue: Kriging,
     inputs: Inputs,
     target: Matrix,
     train: NDArray[np.int64],
@@ -329,10 +337,8 @@ def _one_fold(
     advance: Any,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], list[Matrix]]:
     seen, hidden = inputs.take(train), inputs.take(test)
-    doubt = distance = np.zeros(len(test))
-    if analogue is not None:
-        doubt = Applicability.fit(analogue, seen, target[train]).doubt(hidden)
-        distance = nearest_km(hidden.lonlat, seen.lonlat)
+    doubt = Applicability.fit(analogue, seen, target[train]).doubt(hidden)
+    distance = nearest_km(hidden.lonlat, seen.lonlat)
     predicted = []
     for learner in learners:
         predicted.append(learner.fit(seen, target[train])(hidden))

@@ -15,11 +15,12 @@ import shutil
 import socket
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from georama.errors import GeoramaError, ResourceError, UsageError
+from georama.wording import listing
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -145,6 +146,37 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
                 place.rmdir()
         raise
     return folder
+
+
+@contextmanager
+def gone_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder for outputs again when the block fails without leaving anything in it."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def refuse_mixture(path: str | os.PathLike[str], others: Iterable[str]) -> None:
+    """Refuse a folder with outputs of another kind of run, which would stay beside the new ones.
+
+    Args:
+        path: The folder; it need not exist.
+        others: Names of files that the run does not write.
+
+    Raises:
+        UsageError: One of them is there.
+    """
+    folder = Path(path)
+    there = [name for name in others if (folder / name).exists()]
+    if there:
+        raise UsageError(
+            f"{folder} holds {listing(there)} of another run, which this one would leave beside "
+            "its own results",
+            remedy="give another folder with --out, or remove that one",
+        )
 
 
 def sweep(folder: Path) -> None:

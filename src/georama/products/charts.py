@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDE, _TALL = 440, 330
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 50
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 14, 14, 50
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ def chart(
         f'height="{bottom - _TOP}"/>'
         f'<text x="{(_LEFT + right) / 2}" y="{_TALL - 10}" text-anchor="middle">'
         f"{escape(x_label)}</text>"
-        f'<text transform="translate(15 {(_TOP + bottom) / 2}) rotate(-90)" '
+        f'<text transform="translate(13 {(_TOP + bottom) / 2}) rotate(-90)" '
         f'text-anchor="middle">{escape(y_label)}</text>'
     )
     colour = 0
-    legend: list[tuple[str, str]] = []
+    legend: list[tuple[str, str, str]] = []
     for one, pairs in kept:
         if one.style == "guide":
             look = "guide"
@@ -112,13 +112,16 @@ def chart(
                     f"{tip}</circle>"
                 )
         if one.name:
-            legend.append((look, one.name))
-    for i, (look, name) in enumerate(legend):
+            legend.append((look, one.style, one.name))
+    for i, (look, style, name) in enumerate(legend):
         y = _TOP + 16 + 17 * i
-        parts.append(
-            f'<line class="{look}" x1="{_LEFT + 9}" x2="{_LEFT + 31}" y1="{y - 4}" y2="{y - 4}"/>'
-            f'<text x="{_LEFT + 37}" y="{y}">{escape(name)}</text>'
+        mark = (
+            f'<circle class="{look} dots" cx="{_LEFT + 20}" cy="{y - 4}" r="3.6"/>'
+            if style == "dots"
+            else f'<line class="{look}" x1="{_LEFT + 9}" x2="{_LEFT + 31}" y1="{y - 4}" '
+            f'y2="{y - 4}"/>'
         )
+        parts.append(f'{mark}<text x="{_LEFT + 37}" y="{y}">{escape(name)}</text>')
     return "".join(parts) + "</svg>"
 
 

@@ -20,19 +20,37 @@ _PALETTE = (
 def class_palette(count: int) -> list[tuple[int, int, int]]:
     """`count` colours (red, green, blue: 0 to 255), the first twelve most easily told apart."""
     colours = list(_PALETTE[:count])
-    turn = 0
+    if count <= len(colours):
+        return colours
+    offered = [
+        (round(red * 255), round(green * 255), round(blue * 255))
+        for light in (0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85)
+        for full in (0.3, 0.55, 0.8)
+        for red, green, blue in (colorsys.hls_to_rgb(turn / 36, light, full) for turn in range(36))
+    ]
+    seen = _as_seen(np.array(offered))
+    # Away from the grey of other classes and of empty land too.
+    taken = _as_seen(np.array([*colours, (150, 150, 150), (213, 213, 208), (233, 239, 244)]))
+    apart = np.linalg.norm(seen[:, None] - taken[None], axis=2).min(1)
     while len(colours) < count:
-        # Steps of the golden ratio never fall on an earlier hue.
-        hue = (0.11 + turn * 0.61803398875) % 1.0
-        light, full = ((0.42, 0.62), (0.62, 0.5), (0.75, 0.7), (0.3, 0.7))[turn % 4]
-        red, green, blue = colorsys.hls_to_rgb(hue, light, full)
-        colour = (round(red * 255), round(green * 255), round(blue * 255))
-        turn += 1
-        # Colours apart from all before, as long as such are found.
-        apart = min((math.dist(colour, other) for other in colours), default=math.inf)
-        if apart > 255 / (1 + turn / 12):
-            colours.append(colour)
+        # Always the one that is farthest from all before.
+        best = int(apart.argmax())
+        colours.append(offered[best])
+        apart = np.minimum(apart, np.linalg.norm(seen - seen[best], axis=1))
     return colours
+
+
+def _as_seen(colours: NDArray[np.integer]) -> NDArray[np.float64]:
+    """SRGB colours (n, 3) in CIELAB (white D65), where distances are those that the eye sees."""
+    part = colours / 255.0
+    linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ np.array(
+        [[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]]
+    )
+    xyz /= np.array([0.9505, 1.0, 1.089])
+    root = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = root.T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
 
 
 def robust_limits(values: NDArray[Any]) -> tuple[float, float]:
@@ -90,10 +108,20 @@ class Scale:
         return (colormaps[self.cmap](np.linspace(0, 1, count))[:, :3] * 255).round().astype("uint8")
 
 
-def amount_scale(values: NDArray[Any], kind: str, period: float | None = None) -> Scale:
+LEAST_SPAN = 0.2
+"""Of a scale, in typical interval widths: what differs less is the same for all that is known."""
+
+
+def amount_scale(
+    values: NDArray[Any],
+    kind: str,
+    period: float | None = None,
+    widths: NDArray[Any] | None = None,
+) -> Scale:
     """The scale of predicted amounts: robust limits, logarithmic for strongly skewed positives.
 
-    Circular amounts get the whole circle of `period`, of 360 where none is given.
+    Circular amounts get the whole circle of `period`, of 360 where none is given. With `widths` of
+    the intervals, a map that is all but constant looks so.
     """
     if kind == "circular":
         return Scale(0.0, period or 360.0, cmap="twilight")
@@ -102,6 +130,10 @@ def amount_scale(values: NDArray[Any], kind: str, period: float | None = None) -
     seen = seen[np.isfinite(seen)]
     if seen.size and seen.min() >= 0 and np.median(seen) > 0 and high > 30 * np.median(seen):
         return Scale(max(low, high / 1e4), high, log=True)
+    typical = np.nan if widths is None or not np.isfinite(widths).any() else np.nanmedian(widths)
+    lacking = LEAST_SPAN * float(typical) - (high - low)
+    if lacking > 0:
+        low, high = low - lacking / 2, high + lacking / 2
     return Scale(low, high)
 
 

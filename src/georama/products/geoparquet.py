@@ -175,7 +175,9 @@ class PointsWriter:
                 self._temporary,
                 # Arrow keeps its own copy of the schema, which some readers look at instead of the
                 # file's keys; it is written first, so it cannot tell the bounds.
-                table.schema.with_metadata({"geo": self._geo(complete=False)}),
+                table.schema.with_metadata(
+                    {"geo": self._geo(complete=False), "georama": as_json(self._about)}
+                ),
                 compression="zstd",
                 # Floats of an embedding hardly repeat: a dictionary of them only costs.
                 use_dictionary=plain_columns,  # pyright: ignore[reportArgumentType]

@@ -17,13 +17,18 @@ from georama.products.geotiff import MapWriter
 from georama.products.predictions import ROWS_AT_ONCE, bands
 from georama.products.unfinished import Unfinished
 from georama.progress import progress, tell
-from georama.sampling.areas import Area
+from georama.sampling.areas import Area, spots_area
 from georama.wording import title_of
 
 if TYPE_CHECKING:
     import xarray as xr
+    from odc.geo.geobox import GeoBox
 
 SHOWN_PIXELS = 2_000_000
+LEAST_CELLS = 4096
+"""Of a block; smaller ones cost more to begin than to predict."""
+SPOTTED = 150
+"""Cells along the longer side of a map of places."""
 SAMPLED = 20_000
 """Cells of a map whose distances to training are looked at."""
 DISTANCES = "distance_km of a sample"
@@ -51,7 +56,8 @@ def paint(
     kind = "regression" if columns.kind == "shares" else columns.kind
     sampled: list[NDArray[np.float64]] = []
     mapped_area = applicable_area = 0.0
-    rows = max(1, ROWS_AT_ONCE // width)
+    # A twentieth at a time, so that the bar moves on a small map too.
+    rows = max(1, min(ROWS_AT_ONCE, max(LEAST_CELLS, height * width // 20)) // width)
     ready = min(kept.at_hand("rows") * rows, height)
     if ready:
         tell(f"going on from row {ready} of {height}")
@@ -99,33 +105,69 @@ def paint(
     return np.concatenate(sampled), applicable_area / max(mapped_area, 1e-300)
 
 
+def spotted(
+    lonlat: NDArray[np.float64],
+    said: dict[str, NDArray],
+    columns: Columns,
+    unit: str,
+    level: float,
+) -> xr.Dataset:
+    """What was predicted at places, as a map of the cells that hold them, to be looked at.
+
+    A cell with several places has the mean of their amounts, or of classes and angles the last.
+    """
+    area = spots_area(lonlat, SPOTTED)
+    geobox = area.geobox
+    cells = area.cell_of(lonlat)
+    picked = columns.kind in ("classification", "circular")
+    data: dict[str, NDArray] = {}
+    for name, values in {**bands(said, columns), "applicable": said["applicable"]}.items():
+        grid = np.full(geobox.shape[0] * geobox.shape[1], np.nan)
+        if picked or name == "applicable":
+            grid[cells] = values
+        else:
+            count = np.bincount(cells, minlength=len(grid))
+            there = count > 0
+            grid[there] = np.bincount(cells, values, len(grid))[there] / count[there]
+        data[name] = grid.reshape(geobox.shape)
+    data["applicable"] = np.where(np.isfinite(data["applicable"]), data["applicable"], 255)
+    mapped = _dataset(data, geobox, columns, unit, level)
+    return mapped.assign_attrs(spots="places")
+
+
 def shown(path: Path, columns: Columns, unit: str, level: float) -> xr.Dataset:
     """A written map, read back at a size for looking at."""
     import rasterio
-    import xarray as xr
     from odc.geo.geobox import GeoBox
-    from odc.geo.xr import wrap_xr
 
     with rasterio.open(path) as source:
         shrink = max(1.0, math.sqrt(source.width * source.height / SHOWN_PIXELS))
         shape = (max(1, round(source.height / shrink)), max(1, round(source.width / shrink)))
-        bands = source.read(out_shape=(source.count, *shape))
+        read = source.read(out_shape=(source.count, *shape))
         box = GeoBox.from_bbox(tuple(source.bounds), "EPSG:4326", shape=shape)
-    ends = [f"_{name}" for name in columns.names] if columns.kind == "shares" else [""]
-    names = [f"{part}{end}" for end in ends for part in ("prediction", "lower", "upper")]
-    data = {name: wrap_xr(band, box) for name, band in zip(names, bands[:-1], strict=True)}
+    names = [f"{part}{end}" for end in columns.ends for part in ("prediction", "lower", "upper")]
+    data = dict(zip(names, read[:-1], strict=True))
     # Overviews of amounts are averages: half a cell that applies is no zero.
-    applicable = np.where(np.isfinite(bands[-1]), np.rint(bands[-1]), 255)
-    data["applicable"] = wrap_xr(applicable.astype(np.uint8), box)
+    data["applicable"] = np.where(np.isfinite(read[-1]), np.rint(read[-1]), 255)
+    return _dataset(data, box, columns, unit, level)
+
+
+def _dataset(
+    data: dict[str, NDArray], box: GeoBox, columns: Columns, unit: str, level: float
+) -> xr.Dataset:
+    import xarray as xr
+    from odc.geo.xr import wrap_xr
+
+    data["applicable"] = data["applicable"].astype(np.uint8)
     return xr.Dataset(
-        data,
+        {name: wrap_xr(band, box) for name, band in data.items()},
         attrs={
             "target": ", ".join(columns.names),
             "unit": unit,
             "kind": "regression" if columns.kind == "shares" else columns.kind,
             "level": level,
             "classes": list(columns.classes),
-            "title": title_of(columns.names),
+            "title": title_of(columns.names).replace("the shares", "Shares", 1),
             "period": columns.period,
         },
     )

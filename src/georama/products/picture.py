@@ -34,6 +34,7 @@ _LAND = "#d5d5d0"
 _INK = "#222222"
 _FAINT = "#666666"
 _MOST_PLACES = 20_000
+_MOST_OUTLINES = 2_000
 _MOST_CLASSES = 12  # in a column beside the map; below it there is room for twice as many
 _OTHERS = (150, 150, 150)
 _Lines = tuple[list[NDArray[np.float64]], float, str]
@@ -98,7 +99,7 @@ def draw_map(
         frame.outline(side, shores, labels=False, size=10)
     title = str(mapped.attrs.get("title", ""))
     if share:
-        title = f"{share}, one of {len(share_names(mapped))} shares"
+        title = f"{share}, one of {len(share_names(mapped))} shares (the report has all)"
     layout.titles(figure, look, title)
     layout.legends(figure, look, dots, view)
     with writing(target) as temporary:
@@ -111,6 +112,7 @@ class _Dots:
     lonlat: NDArray[np.float64]
     values: NDArray[np.float64] | None
     count: int
+    rings: list[NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -124,21 +126,27 @@ class _Look:
     scale: Scale | None
     doubt: Scale
     classes: list[tuple[int, str, tuple[int, int, int]]]
+    dots: str = " used"
+    spots: str = ""
 
     @classmethod
     def of(cls, seen: Overview, attrs: dict[str, Any], most: int) -> _Look:
         kind = attrs.get("kind", "regression")
         title = seen.name or str(attrs.get("title", ""))
         scale, classes = None, []
+        ends = attrs.get("range")
         if kind == "classification":
             names = [str(name) for name in attrs.get("classes", [])]
             classes = _shown_classes(seen.value, names, most)
             doubt = Scale(0.0, 1.0, cmap="magma")
         else:
-            scale = amount_scale(seen.value, kind, attrs.get("period"))
+            scale = amount_scale(seen.value, kind, attrs.get("period"), seen.doubt)
+            scale = scale if ends is None else Scale(*ends)
             doubt = width_scale(seen.doubt)
         level = float(attrs.get("level", 0.9))
-        return cls(title, str(attrs.get("unit", "")), kind, level, scale, doubt, classes)
+        dots = str(attrs.get("dots", " used"))
+        unit, spots = str(attrs.get("unit", "")), str(attrs.get("spots", ""))
+        return cls(title, unit, kind, level, scale, doubt, classes, dots, spots)
 
     @property
     def doubt_title(self) -> str:
@@ -206,14 +214,32 @@ def _dots(
         # Seeded, so that the same places give the same picture.
         rows = np.random.default_rng(0).choice(len(places), _MOST_PLACES, replace=False)
         lonlat, known = lonlat[rows], None if known is None else known[rows]
-    return _Dots(lonlat, known, len(places))
+    return _Dots(lonlat, known, len(places), _edges(places))
+
+
+def _edges(places: gpd.GeoDataFrame) -> list[NDArray[np.float64]]:
+    """The outlines of places that are polygons, degrees, where they are not too many to see."""
+    import shapely
+
+    shapes = places.geometry.to_numpy()
+    shapes = shapes[shapely.get_dimensions(shapes) == 2]
+    if len(shapes) > _MOST_OUTLINES:
+        return []
+    rings = shapely.get_parts(shapely.boundary(shapes))
+    return [shapely.get_coordinates(ring) for ring in rings]
 
 
 def _draw_dots(axes: Axes, frame: _Frame, dots: _Dots, look: _Look) -> None:
     x, y = frame.forward(dots.lonlat)
     inside = np.isfinite(x) & np.isfinite(y)
-    size = float(np.clip(9000 / max(inside.sum(), 1), 5, 46))
-    edge = 0.9 if size > 12 else 0.35
+    if dots.rings:
+        from matplotlib.collections import LineCollection
+
+        outlines = [np.column_stack(frame.there.transform(*ring.T)) for ring in dots.rings]
+        lines = LineCollection(outlines, colors=_INK, linewidths=0.5, alpha=0.7, zorder=5)
+        axes.add_collection(lines)
+    size = float(np.clip(9000 / max(inside.sum(), 1), 1.2, 46))
+    edge = 0.9 if size > 12 else 0.35 if size > 5 else 0.0
     face: Any = "white"
     if dots.values is not None:
         known = inside & np.isfinite(dots.values)
@@ -224,9 +250,12 @@ def _draw_dots(axes: Axes, frame: _Frame, dots: _Dots, look: _Look) -> None:
         inside = known
         face = look.colours(dots.values[inside]) / 255.0
     # The light ring keeps a dark dot visible on a dark map.
-    axes.scatter(
-        x[inside], y[inside], s=size, c="none", edgecolors="white", linewidths=3 * edge, zorder=8
-    )
+    # Of thousands, rings would bury the map.
+    if edge:
+        axes.scatter(
+            x[inside], y[inside], s=size, c="none", edgecolors="white", linewidths=3 * edge,
+            zorder=8,
+        )  # fmt: skip
     axes.scatter(x[inside], y[inside], s=size, c=face, edgecolors=_INK, linewidths=edge, zorder=9)
 
 
@@ -300,12 +329,22 @@ class _Frame:
         picked = _cells(seen, lon, lat, on)
         shape = (tall, wide)
         lonlat = np.column_stack([np.where(on, lon, 0.0), np.where(on, lat, 0.0)])
+        land = _land(lonlat) & on
+        shore = land & picked[2] & ~np.isfinite(seen.value[picked[0], picked[1]])
+        shore &= seen.crs.is_geographic
+        if shore.any():
+            # Land in a cell whose centre lies at sea would be a notch: it shows the cell beside.
+            centre = np.column_stack(
+                along(seen.transform, picked[1][shore] + 0.5, picked[0][shore] + 0.5)
+            )
+            centre[:, 0] = (centre[:, 0] + 180) % 360 - 180
+            shore[shore] = ~_land(centre)
         return _View(
-            value=_at(seen.value, picked, shape),
-            doubt=_at(seen.doubt, picked, shape),
-            applicable=_at(seen.applicable, picked, shape),
+            value=_at(seen.value, picked, shape, shore),
+            doubt=_at(seen.doubt, picked, shape, shore),
+            applicable=_at(seen.applicable, picked, shape, shore),
             on=on.reshape(shape),
-            land=(_land(lonlat) & on).reshape(shape),
+            land=land.reshape(shape),
         )
 
     def paint(self, axes: Axes, colours: NDArray[np.uint8], view: _View, *, hatch: bool) -> None:
@@ -434,7 +473,8 @@ class _Layout:
 
     @classmethod
     def of(cls, frame: _Frame, *, bar: bool, doubted: bool, entries: int) -> _Layout:
-        head, margin, label = 78, 40, 84
+        # Degrees of a map of a few streets have three decimals.
+        head, margin, label = 78, 40, 84 if frame.north - frame.south > 0.05 else 112
         if frame.aspect >= _WIDER:
             wide = _WIDE - label - margin
             tall = wide / frame.aspect
@@ -495,12 +535,12 @@ class _Layout:
         )  # fmt: skip
 
     def legends(self, figure: Figure, look: _Look, dots: _Dots | None, view: _View) -> None:
-        doubt = look.doubt_title
         if look.scale is not None:
             self._bar(figure, self.bar, look.scale, look.named(look.title), 13)
-            doubt = look.named(doubt)
         if self.side is not None:
-            self._bar(figure, self.side_bar, look.doubt, doubt, 12)
+            # What it shows stands above the small map.
+            unit = "" if look.scale is None else look.unit
+            self._bar(figure, self.side_bar, look.doubt, unit, 12)
         self._words(figure, look, dots, view)
 
     def _bar(
@@ -515,6 +555,14 @@ class _Layout:
             extend=ends, extendfrac=0.02,
         )  # fmt: skip
         bar.ax.tick_params(labelsize=size - 1, colors=_INK, length=4)
+        if not scale.log:
+            from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+            long = len(f"{max(abs(scale.low), abs(scale.high)):.0f}")
+            room = max(2, int(box[2] / (size * (2 + long))))
+            bar.ax.xaxis.set_major_locator(MaxNLocator(min(8, room)))
+            if long > 4:
+                bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
         bar.set_label(_safe(_cut(title, 70)), size=size, color=_INK)
         bar.outline.set_edgecolor(_FAINT)  # pyright: ignore[reportCallIssue]
 
@@ -537,7 +585,7 @@ class _Layout:
                 entries.append(Patch(facecolor=grey, edgecolor=_FAINT, label="other classes"))
         if dots is not None:
             told = f"{dots.count:,} place{'s' if dots.count > 1 else ''}".replace(",", " ")
-            told += " (measured, same colours)" if dots.values is not None else " used"
+            told += " (measured, same colours)" if dots.values is not None else look.dots
             if dots.count > len(dots.lonlat):
                 told += f", {_MOST_PLACES:,} drawn".replace(",", " ")
             entries.append(
@@ -551,10 +599,10 @@ class _Layout:
                 short = "<1" if out < 0.01 else f"{100 * out:.0f}"
                 entries.append(
                     Patch(facecolor="#d0d0d0", edgecolor="#444444", hatch="////", linewidth=0.8,
-                          label=f"extrapolated: {short} % of the map")
+                          label=f"extrapolated: {short} % of the {look.spots or 'map'}")
                 )  # fmt: skip
         # Coast cells that the map leaves to the sea are not worth a word.
-        if (view.land & ~there).sum() > 0.01 * view.land.sum():
+        if not look.spots and (view.land & ~there).sum() > 0.03 * view.land.sum():
             entries.append(
                 Patch(facecolor=_LAND, edgecolor=_FAINT, label="land without prediction")
             )
@@ -657,9 +705,25 @@ def _at(
     layer: NDArray[np.float32],
     picked: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]],
     shape: tuple[int, int],
+    shore: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
+    """The cells of the pixels; on the shore those beside them."""
     rows, columns, on = picked
-    return np.where(on, layer[rows, columns], np.nan).reshape(shape).astype(np.float32)
+    found = np.where(on, layer[rows, columns], np.nan)
+    if shore.any():
+        found[shore] = _widened(layer)[rows[shore], columns[shore]]
+    return found.reshape(shape).astype(np.float32)
+
+
+def _widened(layer: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A layer that reaches one cell farther, to the sides before the corners."""
+    wide = layer.copy()
+    padded = np.pad(layer, 1, constant_values=np.nan)
+    height, width = layer.shape
+    for down, right in ((1, 0), (1, 2), (0, 1), (2, 1), (0, 0), (0, 2), (2, 0), (2, 2)):
+        beside = padded[down : down + height, right : right + width]
+        wide = np.where(np.isnan(wide), beside, wide)
+    return wide
 
 
 def _land(lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -31,10 +31,9 @@ def bands(said: dict[str, NDArray], columns: Columns) -> dict[str, NDArray]:
             "lower": said["probability"],
             "upper": said["set_size"],
         }
-    ends = [f"_{name}" for name in columns.names] if columns.kind == "shares" else [""]
     return {
         f"{part}{end}": said[part][:, j]
-        for j, end in enumerate(ends)
+        for j, end in enumerate(columns.ends)
         for part in ("prediction", "lower", "upper")
     }
 
@@ -72,11 +71,12 @@ def write_predictions(
     made: dict[str, Any],
     level: float,
     kept: Unfinished,
-) -> list[str]:
+) -> tuple[dict[str, NDArray], list[str]]:
     """Write predictions at places, one row a place in the same order, as GeoParquet.
 
     Returns:
-        What is to be told: columns of the places that had to give way to predictions.
+        What the predictor said, and what is to be told: columns of the places that had to give
+        way to predictions.
     """
     said = predict_places(predictor, looks, places, level, kept)
     columns = predictor.columns
@@ -94,6 +94,7 @@ def write_predictions(
         table[name] = values
     write_points(table, path, made)
     if not taken:
-        return []
+        return said, []
     told = f"{listing(taken)} of the places given: renamed to “{taken[0]} (given)”"
-    return [f"{told}{' and so on' if len(taken) > 1 else ''}, as predictions have that name"]
+    more = " and so on" if len(taken) > 1 else ""
+    return said, [f"{told}{more}, as predictions have that name"]

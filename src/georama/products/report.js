@@ -210,6 +210,22 @@
     }
   }
 
+  function rounds(low, high, most) {
+    const size = 10 ** Math.floor(Math.log10((high - low) / most));
+    const step = [1, 2, 2.5, 5, 10].map((s) => s * size).find((s) => (high - low) / s <= most);
+    const out = [];
+    for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++)
+      out.push(+(i * step).toPrecision(12));
+    return out;
+  }
+  function powers(low, high) {
+    const every = [1, 2, 5], out = [];
+    for (let p = Math.floor(Math.log10(low)); p <= Math.log10(high); p++)
+      for (const s of high / low > 1000 ? [1] : every)
+        if (s * 10 ** p >= low && s * 10 ** p <= high) out.push(+(s * 10 ** p).toPrecision(12));
+    return out.length ? out : [low, high];
+  }
+
   function legend() {
     key.replaceChildren();
     const add = (parent, tag, kind, text) => {
@@ -240,13 +256,11 @@
     }
     add(key, "div", "bar").style.background = `linear-gradient(to right, ${stops.join(",")})`;
     const ends = add(key, "div", "ends");
-    const parts = wide < 500 ? 2 : 4;
-    for (let i = 0; i <= parts; i++) {
-      const at = i / parts;
-      const v = scale.log ? scale.low * (scale.high / scale.low) ** at
-        : scale.low + at * (scale.high - scale.low);
-      const mark = i === 0 && scale.open ? "≤ " : i === parts && scale.open ? "≥ " : "";
-      add(ends, "span", "", mark + number(v)).style.left = 100 * at + "%";
+    const parts = wide < 500 ? 3 : 6;
+    for (const v of scale.log ? powers(scale.low, scale.high) : rounds(scale.low, scale.high, parts)) {
+      const at = scale.log ? Math.log(v / scale.low) / Math.log(scale.high / scale.low)
+        : (v - scale.low) / (scale.high - scale.low);
+      add(ends, "span", "", number(v)).style.left = 100 * at + "%";
     }
     const what = layer === "prediction" ? field.name : data.doubt_name;
     const of = data.unit && !(layer === "doubt" && data.classes.length) ? ` (${data.unit})` : "";

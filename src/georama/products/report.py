@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from html import escape
 from importlib.resources import files
@@ -47,7 +47,7 @@ _SCHEME_TEXT = {
     "unlike": "left out with all places of similar surroundings",
 }
 _CALIBRATED = (
-    "On the dashed line, intervals hold as many truths as they promise; below it, they are too "
+    "On the dashed line, {ranges} hold as many truths as they promise; below it, they are too "
     "narrow."
 )
 _ROLES = {"ours": "georama", "part": "part of it", "baseline": "baseline"}
@@ -56,8 +56,15 @@ _HIGHER_IS_BETTER = (
 )  # fmt: skip
 _METRIC_NAMES = {
     "r2": "R²", "rmse": "RMSE", "mae": "MAE", "f1": "F1", "balanced_accuracy": "balanced",
-    "wrong": "share of wrong classes",
+    "wrong": "share of wrong classes", "median": "median error", "near": "near",
 }  # fmt: skip
+
+
+_METRIC_TEXT = {
+    "near": "“near” is the share of places whose error is below a twelfth of the circle.",
+    "l1": "“l1” is the sum of the errors of all shares of a place.",
+    "balanced_accuracy": "“balanced” is the mean of the accuracies of the classes.",
+}
 
 
 def write_report(
@@ -154,6 +161,8 @@ def _payload(
     seen = [in_degrees(overview(mapped, most=most, share=share)) for share in shares]
     kind = str(attrs.get("kind", "regression"))
     names = [str(name) for name in attrs.get("classes", ())] if kind == "classification" else []
+    if shares[0]:
+        checked = checked.drop(columns=["truth", "prediction", "lower", "upper"], errors="ignore")
     level = float(attrs.get("level", 0.9))
     first = seen[0]
     rows, columns = first.value.shape
@@ -196,7 +205,7 @@ def _doubt_name(kind: str, level: float) -> str:
 
 def _field(seen: Overview, kind: str, period: float | None) -> dict[str, Any]:
     is_class = kind == "classification"
-    scale = None if is_class else amount_scale(seen.value, kind, period)
+    scale = None if is_class else amount_scale(seen.value, kind, period, seen.doubt)
     doubt = Scale(0.0, 1.0, cmap="magma") if is_class else width_scale(seen.doubt)
     return {
         "name": seen.name,
@@ -398,7 +407,8 @@ def _facts(scores: Mapping[str, Any]) -> str:
         value = (chosen.get(scheme) or {}).get(metric)
         if _fine(value):
             where = "regions left out" if scheme == "blocks" else "places far from training"
-            facts.append((number(float(value)), f"{_metric(metric)} on {where}"))  # pyright: ignore[reportArgumentType]
+            amount = number(float(value)) + (f" {unit}" if unit and metric == "mae" else "")  # pyright: ignore[reportArgumentType]
+            facts.append((amount, f"{_metric(metric)} on {where}"))
     for scheme in ("far", "blocks", "random"):
         value = (chosen.get(scheme) or {}).get("rmse")
         if _fine(value):
@@ -410,18 +420,29 @@ def _facts(scores: Mapping[str, Any]) -> str:
     for scheme in ("far", "blocks", "random"):
         if _fine(coverage.get(scheme)):
             level = 100 * float(intervals.get("level", 0.9))
+            among = "set of classes" if scores.get("kind") == "classification" else "interval"
             facts.append(
-                (_percent(coverage[scheme]), f"of truths in the {level:g} % interval, {scheme}")
+                (_percent(coverage[scheme]), f"of truths in the {level:g} % {among}, {scheme}")
             )
             break
+    for row in (scores.get("external") or ())[:1]:
+        name = metric if _fine(row.get(metric)) else "mae"
+        if _fine(row.get(name)):
+            amount = number(float(row[name])) + (f" {unit}" if unit and name == "mae" else "")
+            facts.append((amount, f"{_metric(name)} on {row.get('name', 'further places')}"))
     share = (scores.get("applicability") or {}).get("share")
     if _fine(share):
-        facts.append((_percent(share), "of the map is applicable"))
+        facts.append((_percent(share), _applicable_of(scores)))
     used = (scores.get("places") or {}).get("used")
     if used is not None:
         facts.append((number(float(used)), "places used"))
     cells = "".join(f"<div><b>{escape(big)}</b><span>{escape(s)}</span></div>" for big, s in facts)
     return f'<div class="facts">{cells}</div>' if facts else ""
+
+
+def _applicable_of(scores: Mapping[str, Any]) -> str:
+    of = str((scores.get("applicability") or {}).get("of", "map"))
+    return f"of the {of} {'is' if of == 'map' else 'are'} applicable"
 
 
 def _score_section(scores: Mapping[str, Any]) -> str:
@@ -437,7 +458,11 @@ def _score_section(scores: Mapping[str, Any]) -> str:
                     metrics.append(name)
     main = str(scores.get("metric", ""))
     metrics.sort(key=lambda name: name != main)
-    metrics = metrics[:4]
+    metrics = metrics[:3]
+    decimals = {
+        name: _decimals([(m.get(s) or {}).get(name) for m in models for s in schemes])
+        for name in metrics
+    }
     best = {
         (scheme, name): _best([(model.get(scheme) or {}).get(name) for model in models], name)
         for scheme in schemes
@@ -464,7 +489,7 @@ def _score_section(scores: Mapping[str, Any]) -> str:
         for scheme in schemes:
             for i, name in enumerate(metrics):
                 value = (model.get(scheme) or {}).get(name)
-                text = number(float(value)) if _fine(value) else "–"  # pyright: ignore[reportArgumentType]
+                text = _fixed(value, decimals[name])
                 if _fine(value) and value == best[scheme, name]:
                     text = f"<b>{text}</b>"
                 cells += f'<td class="{"first" if i == 0 else ""}">{text}</td>'
@@ -474,13 +499,45 @@ def _score_section(scores: Mapping[str, Any]) -> str:
         )
     told = "; ".join(f"<b>{s}</b>: {_SCHEME_TEXT[s]}" for s in schemes)
     in_unit = f" Errors are in {escape(unit)}." if unit else ""
+    in_unit += "".join(f" {escape(_METRIC_TEXT[name])}" for name in metrics if name in _METRIC_TEXT)
+    if chosen:
+        in_unit += " The one marked “chosen” makes the map."
     return (
         "<h2>How good it is</h2>"
         f'<p class="note">Measured on places that the model had not seen. {told}. '
         f"The best figure of each column is bold.{in_unit}</p>"
-        f'<div class="wide"><table><thead><tr><th rowspan="2">model</th>{head}</tr>'
+        f'<div class="wide"><table class="tight"><thead><tr><th rowspan="2">model</th>{head}</tr>'
         f"<tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _decimals(values: Sequence[Any]) -> int:
+    """So many decimals that the typical one of some numbers has three significant digits."""
+    fine = [abs(float(value)) for value in values if _fine(value) and value]
+    size = float(np.median(fine)) if fine else 1.0
+    return int(np.clip(2 - math.floor(math.log10(size)), 0, 3))
+
+
+def _fixed(value: Any, decimals: int) -> str:
+    """A number with so many decimals, for a column of numbers; far larger ones without any."""
+    if not _fine(value):
+        return "–"
+    size = abs(float(value))
+    text = f"{size:,.{decimals}f}" if size < 10 ** (5 - decimals) else f"{size:,.0f}"
+    sign = "−" if float(value) < 0 and float(text.replace(",", "")) else ""
+    return sign + text.replace(",", "\u202f")
+
+
+def _even(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Callable[[str, Any], str]:
+    """How the values of a table are written: equally many decimals in each column."""
+    decimals = {name: _decimals([row.get(name) for row in rows]) for name in columns}
+
+    def fixed(name: str, value: Any) -> str:
+        if name == "coverage" or not _fine(value):
+            return _shown(name, value)
+        return _fixed(value, 0 if name == "n" else decimals[name])
+
+    return fixed
 
 
 def _layer_section(scores: Mapping[str, Any]) -> str:
@@ -535,11 +592,13 @@ def _chart_section(
     in_unit = f" ({unit})" if unit else ""
     drawn: list[tuple[str, str, str]] = []
     rows = _best_scheme(checked)
+    ranges = "intervals"
     if str(attrs.get("kind")) == "classification":
+        ranges = "sets of classes"
         confusion = _confusion(rows, [str(name) for name in attrs.get("classes", ())])
     else:
         confusion = ""
-        scatter = _scatter(rows, in_unit)
+        scatter = _scatter(_stacked(rows), in_unit)
         if scatter:
             scheme = str(rows["scheme"].iloc[0]) if "scheme" in rows else ""
             drawn.append(("Truth against prediction", f"Out-of-fold ({scheme}).", scatter))
@@ -553,9 +612,9 @@ def _chart_section(
         drawn.append(
             (
                 "Calibration",
-                _CALIBRATED,
+                _CALIBRATED.format(ranges=ranges),
                 chart(
-                    "Share of truths inside the intervals against the share promised",
+                    f"Share of truths inside the {ranges} against the share promised",
                     "promised share",
                     "share of truths inside",
                     [
@@ -579,6 +638,23 @@ def _chart_section(
         for title, text, svg in drawn
     )
     return f'<h2>Where the errors are</h2><div class="charts">{boxes}</div>{confusion}'
+
+
+def _stacked(rows: pd.DataFrame) -> pd.DataFrame:
+    """Truths and predictions of all shares below each other; of one label as they are."""
+    ends = [name.removeprefix("truth") for name in rows.columns if name.startswith("truth_")]
+    if "truth" in rows or not ends:
+        return rows
+    import pandas as pd
+
+    named = {f"truth{end}": f"prediction{end}" for end in ends}
+    return pd.concat(
+        [
+            pd.DataFrame({"truth": rows[truth].to_numpy(), "prediction": rows[said].to_numpy()})
+            for truth, said in named.items()
+        ],
+        ignore_index=True,
+    )
 
 
 def _scatter(rows: pd.DataFrame, in_unit: str) -> str:
@@ -628,10 +704,9 @@ def _distance_chart(scores: Mapping[str, Any], in_unit: str) -> str:
     ]
     # Only the upper ends: whole ranges would run into each other.
     marks = [
-        f"≤ {number(float(r['km_to']))}" if _fine(r.get("km_to")) else words[i]
-        for i, r in enumerate(bins)
+        _brief(float(r["km_to"])) if _fine(r.get("km_to")) else words[i] for i, r in enumerate(bins)
     ]
-    step = math.ceil(len(bins) / 6)
+    step = math.ceil(len(bins) / 9)
     series = [
         Series(
             _metric(name),
@@ -644,13 +719,18 @@ def _distance_chart(scores: Mapping[str, Any], in_unit: str) -> str:
     top = max((y for s in series for y in s.y if math.isfinite(y)), default=1.0)
     return chart(
         "Error against the distance to the nearest training place",
-        "distance to the nearest training place (km)",
+        "distance to the nearest training place, up to (km)",
         f"{' and '.join(_metric(name) for name in names) or 'error'}{in_unit}",
         series,
         x_range=(-0.4, len(bins) - 0.6),
         y_range=(0.0, 1.3 * top or 1.0),
         x_ticks=[(i, marks[i]) for i in range(0, len(bins), step)],
     )
+
+
+def _brief(value: float) -> str:
+    """A number of at most four characters or so."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> str:
@@ -665,17 +745,19 @@ def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> str:
     shown = [i for i in sorted(most) if counts[i].sum() or counts[:, i].sum()]
     if not shown:
         return ""
-    head = "".join(f'<th class="class">{escape(names[i])}</th>' for i in shown)
-    body = "".join(
-        f'<tr><td class="name">{escape(names[i])}</td>'
-        + "".join(
-            f"<td>{'<b>' if i == j else ''}{counts[i, j]}{'</b>' if i == j else ''}</td>"
-            for j in shown
-        )
-        + "</tr>"
-        for i in shown
-    )
-    less = f" The {len(shown)} most frequent classes are shown." if len(shown) < len(names) else ""
+    rest = [i for i in range(len(names)) if i not in shown and counts[i].sum() + counts[:, i].sum()]
+    groups = [([i], names[i]) for i in shown]
+    groups += [(rest, f"{len(rest)} others")] if rest else []
+    head = "".join(f'<th class="class">{escape(name)}</th>' for _, name in groups)
+    body = ""
+    for own, name in groups:
+        cells = ""
+        for said, _ in groups:
+            amount = counts[np.ix_(own, said)].sum()
+            right = own == said and len(own) == 1  # among the others a wrong one may be meant
+            cells += f"<td><b>{amount}</b></td>" if right else f"<td>{amount}</td>"
+        body += f'<tr><td class="name">{escape(name)}</td>{cells}</tr>'
+    less = f" The {len(shown)} most frequent classes have rows of their own." if rest else ""
     return (
         "<h3>Confusion of classes</h3>"
         f'<p class="note">Rows are the truth, columns the out-of-fold prediction.{less}</p>'
@@ -687,10 +769,11 @@ def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> str:
 def _reach_section(scores: Mapping[str, Any]) -> str:
     applicability = scores.get("applicability") or {}
     intervals = scores.get("intervals") or {}
+    classes = scores.get("kind") == "classification"
     parts = []
     if applicability:
         share = applicability.get("share")
-        text = f"{_percent(share)} of the map is applicable. " if _fine(share) else ""
+        text = f"{_percent(share)} {_applicable_of(scores)}. " if _fine(share) else ""
         rule = str(applicability.get("rule", ""))
         text += f"The rule: {rule}." if rule else ""
         limit = applicability.get("limit_km")
@@ -701,22 +784,27 @@ def _reach_section(scores: Mapping[str, Any]) -> str:
     if by_continent:
         level = float(intervals.get("level", 0.9))
         columns = sorted({key for row in by_continent.values() for key in row}, key=_column_order)
+        fixed = _even(list(by_continent.values()), columns)
         body = []
         for name, row in sorted(by_continent.items(), key=lambda item: -(item[1].get("n") or 0)):
-            cells = "".join(f"<td>{escape(_shown(key, row.get(key)))}</td>" for key in columns)
+            cells = "".join(f"<td>{fixed(key, row.get(key))}</td>" for key in columns)
             body.append(f'<tr><td class="name">{escape(str(name))}</td>{cells}</tr>')
         head = "".join(f"<th>{escape(_metric(key))}</th>" for key in columns)
         parts.append(
-            f"<h3>By continent</h3><p class='note'>Of the truths, {100 * level:g} % should lie "
-            "in their intervals; figures from few places say little.</p>"
+            f"<h3>By continent</h3><p class='note'>Of the truths, {100 * level:g} % should lie in "
+            f"their {'sets of classes' if classes else 'intervals'}; figures from few places say "
+            "little.</p>"
             f'<div class="wide"><table><thead><tr><th>continent</th>{head}</tr></thead>'
             f"<tbody>{''.join(body)}</tbody></table></div>"
         )
     by_scheme = intervals.get("coverage") or {}
-    widths = intervals.get("width") or {}
+    widths = intervals.get("set_size" if classes else "width") or {}
     schemes = [name for name in SCHEMES if name in by_scheme]
     if schemes:
-        unit = f" {scores['unit']}" if scores.get("unit") else ""
+        unit = f" {scores['unit']}" if scores.get("unit") and not classes else ""
+        ranges, wide = (
+            ("Sets", "mean number of classes") if classes else ("Intervals", "mean width")
+        )
         body = "".join(
             f"<tr><td>{name}</td><td>{_shown('coverage', by_scheme[name])}</td>"
             f"<td>{escape(_shown('width', widths.get(name)))}"
@@ -724,8 +812,8 @@ def _reach_section(scores: Mapping[str, Any]) -> str:
             for name in schemes
         )
         parts.append(
-            '<h3>Intervals by test</h3><div class="wide"><table><thead><tr><th>test</th>'
-            f"<th>coverage</th><th>mean width</th></tr></thead><tbody>{body}</tbody></table></div>"
+            f'<h3>{ranges} by test</h3><div class="wide"><table><thead><tr><th>test</th>'
+            f"<th>coverage</th><th>{wide}</th></tr></thead><tbody>{body}</tbody></table></div>"
         )
     return f"<h2>Where it can be trusted</h2>{''.join(parts)}" if parts else ""
 
@@ -738,9 +826,10 @@ def _external_section(scores: Mapping[str, Any]) -> str:
     for row in external:
         columns.extend(k for k, v in row.items() if k not in ("name", *columns) and _fine(v))
     columns.sort(key=_column_order)
+    fixed = _even(external, columns)
     body = "".join(
         f'<tr><td class="name">{escape(str(row.get("name", "")))}</td>'
-        + "".join(f"<td>{escape(_shown(key, row.get(key)))}</td>" for key in columns)
+        + "".join(f"<td>{fixed(key, row.get(key))}</td>" for key in columns)
         + "</tr>"
         for row in external
     )

@@ -11,6 +11,7 @@ import pandas as pd
 from georama import __version__
 from georama.heads.columns import METRICS
 from georama.heads.evidence import Fitted
+from georama.heads.predictor import Predictor
 from georama.heads.trials import LARGE
 from georama.sampling.splits import block_edge, block_km
 from georama.sources.natural_earth import continent_of
@@ -26,6 +27,10 @@ def with_errors(fitted: Fitted) -> pd.DataFrame:
     checked, columns = fitted.checked.copy(), fitted.predictor.columns
     if columns.kind == "classification":
         checked["error"] = (checked["truth"] != checked["prediction"]).astype(float)
+    elif columns.kind == "shares":
+        off = [checked[f"prediction{end}"] - checked[f"truth{end}"] for end in columns.ends]
+        # Its mean square is that of all shares, as in the scores.
+        checked["error"] = np.sqrt(np.mean(np.square(off), axis=0))
     else:
         error = checked["prediction"] - checked["truth"]
         if columns.kind == "circular" and columns.period:
@@ -69,11 +74,14 @@ def scores_of(
         }
         for name, rows in blocked.groupby("continent")
     }
-    wide = checked["upper"] - checked["lower"]
+    if classes:
+        wide = checked["upper"]
+    else:
+        far = [checked[f"upper{end}"] - checked[f"lower{end}"] for end in columns.ends]
+        wide = sum(far[1:], far[0]) / len(far)
     if columns.kind == "circular":
         wide %= columns.period or 1.0
-    widths = wide.groupby(checked["scheme"]).mean()
-    applicability = predictor.applicability
+    widths = wide.groupby(checked["scheme"]).mean().to_dict()
     return {
         "georama": __version__,
         "target": ", ".join(labels.names),
@@ -95,22 +103,36 @@ def scores_of(
         "intervals": {
             "level": level,
             "coverage": fitted.coverage,
-            "width": {} if columns.kind == "classification" else widths.to_dict(),
+            "set_size" if classes else "width": widths,
             "by_continent": by_continent,
         },
         "error_by_distance": error_by_distance(checked),
         "calibration": fitted.calibration,
         "applicability": {
             "share": None,
-            "rule": "a place is applicable while the standard deviation of what its surroundings "
-            f"and latitude say is at most {applicability.limit:.2f} of that of the labels, as it "
-            "was for held-out blocks when the error was measured",
+            "limit": predictor.applicability.limit,
+            "rule": _rule(predictor),
         },
         "leakage": {"random against blocks": gap(fitted.models, metric)},
         "external": [],
         "notes": _untested(fitted, len(labels.places)),
         "provenance": made,
     }
+
+
+def _rule(predictor: Predictor) -> str:
+    """What makes a place applicable, for a person."""
+    known = "surroundings and latitude"
+    if predictor.layers:
+        known = "surroundings, latitude and layers"
+    text = (
+        f"a place is applicable when the training holds places of like {known}, so that they tell "
+        "about it as much as they told about the held-out blocks on which the error was measured"
+    )
+    if predictor.columns.kind == "classification":
+        return text
+    limit = predictor.applicability.limit
+    return f"{text} (they leave open at most {limit:.2f} of the spread of the labels)"
 
 
 def _untested(fitted: Fitted, places: int) -> list[str]:
@@ -134,16 +156,18 @@ def _verdict(labels: Labels, fitted: Fitted, edge: float, level: float) -> str:
     unit = f" {labels.unit}" if labels.unit and metric in ("mae", "rmse") else ""
     explained = f"explains {100 * value:.0f} % of the variance"
     if not value > 0:  # a negative share is worse than the mean, and of one place there is none
-        explained = f"explains nothing of the variance (R² {value:.2f})"
+        worse = "" if np.isnan(value) else ": the mean of the labels is as good or better"
+        explained = f"explains nothing of the variance (R² {value:.2f}{worse})"
     said = {
         "r2": explained,
         "accuracy": f"names the right class for {100 * value:.0f} % of the places",
-        "mae": f"is off by {value:.3g}{unit} on average",
+        "mae": f"is off by {value:.3g}{unit.replace(' day of year', ' days')} on average",
     }[metric]
     held = fitted.coverage["blocks"]
+    ranges = "sets of classes" if columns.kind == "classification" else "intervals"
     text = (
         f"On blocks of {edge:g}° that it had not seen, the map of {title_of(labels.names)} {said}; "
-        f"its {100 * level:.0f} % intervals held {100 * held:.0f} % of the truths there."
+        f"its {100 * level:.0f} % {ranges} held {100 * held:.0f} % of the truths there."
     )
     if fitted.predictor.chosen != "georama":
         text += (

@@ -54,7 +54,7 @@ def find(name: str) -> Any:
             return value
     raise UsageError(
         f"the recipe {name} holds no class of its name",
-        remedy=f"name its class as its file, {wanted!r} in the authors' spelling",
+        remedy=f"name its class as its file, “{wanted}” in the authors' spelling",
     )
 
 
@@ -139,7 +139,7 @@ def _module(name: str) -> ModuleType:
     spelled = name.lower().replace("-", "_")
     if spelled not in known:
         raise UsageError(
-            f"no recipe is called {name!r}",
+            f"no recipe is called “{name}”",
             remedy=f"there are {listing(nearest(spelled, known), most=len(known))}",
         )
     return import_module(f"{__name__}.{spelled}")

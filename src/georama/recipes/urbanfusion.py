@@ -102,7 +102,7 @@ class UrbanFusion:
     def __post_init__(self) -> None:
         if COORDINATES in self.modalities:
             raise UsageError(
-                f"a view cannot be called {COORDINATES!r}, which are made of the degrees",
+                f"a view cannot be called “{COORDINATES}”, which are made of the degrees",
                 remedy="give the view another name",
             )
         if self.degrees == 1 or not self.names:

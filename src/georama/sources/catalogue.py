@@ -495,7 +495,7 @@ def package(name: str, entries: tuple[Package, ...]) -> Package:
         return by_key[_key(name)]
     near = listing(nearest(name, [entry.name for entry in entries]), most=3)
     raise UsageError(
-        f"a package of the data kit was wanted, got {name!r} (nearest: {near})",
+        f"a package of the data kit was wanted, got “{name}” (nearest: {near})",
         remedy="georama data list shows all of them",
     )
 

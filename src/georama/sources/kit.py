@@ -178,7 +178,7 @@ def fetch(
     unknown = sorted(wanted_groups - set(GROUPS))
     if unknown:
         raise UsageError(
-            f"a group of the data kit was wanted, got {unknown[0]!r}",
+            f"a group of the data kit was wanted, got “{unknown[0]}”",
             remedy=f"there are {', '.join(GROUPS)}",
         )
     everything = not named and not wanted_groups
@@ -377,7 +377,7 @@ def _safe_path(inside: str) -> PurePosixPath:
     path = PurePosixPath(inside)
     if path.is_absolute() or ".." in path.parts or "\\" in inside or not path.parts:
         raise DataError(
-            f"a path inside a package was wanted, got {inside!r}",
+            f"a path inside a package was wanted, got “{inside}”",
             remedy="give it relative and without '..'",
         )
     return path

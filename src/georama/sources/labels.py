@@ -93,7 +93,7 @@ def labelled(
     """
     if name not in LABELS:
         raise UsageError(
-            f"a labelled set was wanted, got {name!r}",
+            f"a labelled set was wanted, got “{name}”",
             remedy=f"there are {listing(nearest(name, LABELS), most=len(LABELS))}",
         )
     entry = LABELS[name]

@@ -44,7 +44,7 @@ EVERYWHERE = ("osm", "raster")
 KINDS = (*EVERYWHERE, "table", "text", "photos")
 UNDERSTOOD = (
     "text:COLUMN, columns:A,B, photos:COLUMN, a folder of photographs or rasters, "
-    "FILE.osm.pbf or another vector file, FILE.tif, FILE.nc, FILE.zarr, or stac:…"
+    "FILE.osm.pbf or another vector file, FILE.tif, FILE.nc, FILE.zarr, stac:…, or place"
 )
 TRACE = 0.9999
 """A column that correlates with the label this closely is the label under another name."""
@@ -303,7 +303,8 @@ def open_layers(specs: Sequence[str | Source], beside: Path | None = None) -> li
     layers: list[Layer] = []
     told: set[str] = set()
     for given in specs:
-        spec, source = "", given
+        # A source that a name stands for carries it, so that a saved model finds it again.
+        spec, source = getattr(given, "spec", ""), given
         if isinstance(given, str):
             if Path(given.removeprefix("photos:")).is_dir():
                 given = given.removeprefix("photos:")
@@ -328,7 +329,7 @@ def _check_kind(source: Source) -> None:
     kind = getattr(source, "kind", None)
     if kind not in KINDS:
         raise UsageError(
-            f"the kind of a source is one of {listing(KINDS)}, got {kind!r}",
+            f"the kind of a source is one of {listing(KINDS)}, got “{kind}”",
             remedy="see georama.sample.Source",
         )
 

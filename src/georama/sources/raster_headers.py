@@ -286,7 +286,10 @@ def extent_of(grid: GeoBox) -> tuple[NDArray[np.float64], float]:
     edge = np.stack([np.asarray(lon), np.asarray(lat)], axis=1)
     finite = np.flatnonzero(np.isfinite(edge).all(axis=1))
     if not len(finite):
-        raise DataError("a raster lies outside of what its CRS can describe", remedy="check --crs")
+        raise DataError(
+            "a raster lies outside of what its CRS can describe",
+            remedy="correct the CRS in the file",
+        )
     middle = finite[np.abs(finite - 220).argmin()]  # 220 is the middle of 21 × 21
     point = edge[middle][None].clip((-360, -89), (360, 89))
     ground = map_ground(grid, point, 10.0)

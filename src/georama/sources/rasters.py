@@ -188,6 +188,9 @@ def _cause(error: BaseException, target: str) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     said = (str(error).splitlines() or [""])[0].replace(target, "").strip(" '\":,.")
+    short = re.search(r"got (\d+) bytes, expected (\d+)", said, re.IGNORECASE)
+    if short:
+        return f"the file ends early there ({short[1]} of {short[2]} bytes)"
     return re.sub(r"^[^A-Za-z0-9]+", "", said) or type(error).__name__
 
 
@@ -247,7 +250,8 @@ def _checked(name: str, dataset: Any, crs: str | None) -> Raster:
             ) from error
     if not known:
         raise DataError(
-            f"a raster needs a CRS, {name} has none", remedy="give one with --crs EPSG:xxxx"
+            f"a raster needs a CRS, {name} has none",
+            remedy="write it into the file with gdal_edit.py -a_srs EPSG:xxxx",
         )
     if dataset.transform.is_identity:
         raise DataError(
@@ -402,7 +406,7 @@ def _decode(
                         f"{raster.path} is damaged: the block in row {top // high + 1}, column "
                         f"{left // wide + 1} of its blocks (pixels from {top}, {left}) cannot be "
                         f"decoded, {_cause(error, raster.path)}",
-                        remedy='copy the file again, or read with broken="nodata"',
+                        remedy="copy or write the file again",
                     ) from error
                 lost += 1
     return stored, valid, lost

@@ -396,6 +396,7 @@ def _read_vector(path: Path, ending: str, layer: str | None) -> _Table:
 
 def _unreadable(path: Path, ending: str, error: Exception) -> DataError:
     cause = (str(error).splitlines() or [""])[0].split(".; ")[0].replace(str(path), path.name)
+    cause = cause.split(". Set ")[0]  # of a setting of GDAL, which georama has no option for
     cause = cause.removeprefix(f"'{path.name}' ").rstrip(".")
     remedy = "copy the .shx and .dbf files along with it" if ending == ".shp" else "write it again"
     return DataError(f"{path.name} cannot be read as {ending[1:]}: {cause}", remedy=remedy)
@@ -415,7 +416,8 @@ def _note_repeats(table: _Table) -> None:
         return
     if len(repeated):
         table.notes.append(
-            f"{count(len(repeated), 'row')} repeated exactly ({name_rows(table.frame, repeated)})"
+            f"{count(len(repeated), 'row')} like another in every column "
+            f"({name_rows(table.frame, repeated)})"
         )
 
 
@@ -432,11 +434,21 @@ def _from_geometry(table: _Table, known: pyproj.CRS | None) -> gpd.GeoDataFrame:
     frame = names.add_dates(pd.DataFrame(table.frame.drop(columns=[name])), table.notes)
     if known is not None:
         if crs is not None and not crs.equals(known, ignore_axis_order=True):
+            if crs.is_projected or (known.is_projected and _are_degrees(geometry)):
+                raise DataError(
+                    f"the file says that its coordinates are {crs.name}, --crs says {known.name}",
+                    remedy="leave --crs out; it is for files that name no CRS",
+                )
             table.notes.append(f"the file says {crs.name}, --crs {known.name} was used instead")
         crs = known
     if crs is None:
         crs = _assume_degrees(table, geometry)
     return gpd.GeoDataFrame(frame, geometry=gpd.GeoSeries(geometry, crs=crs, index=frame.index))
+
+
+def _are_degrees(geometry: NDArray[Any]) -> bool:
+    west, south, east, north = shapely.total_bounds(geometry)
+    return bool(west >= -360 and east <= 360 and south >= -90 and north <= 90)
 
 
 def _assume_degrees(table: _Table, geometry: NDArray[Any]) -> str:

@@ -203,7 +203,7 @@ def same_labels(
     found = [own.get(name) or own.get(plain(name)) for name in labels.names]
     if None in found:
         raise DataError(
-            f"the places to check against lack the column {labels.names[found.index(None)]!r}",
+            f"the places to check against lack the column “{labels.names[found.index(None)]}”",
             remedy=f"they have {', '.join(str(c) for c in places.columns if c != 'geometry')}",
         )
     names = [str(name) for name in found]
@@ -243,7 +243,7 @@ def test_side(labels: Labels, split: str) -> NDArray[np.bool_]:
     columns = [str(name) for name in labels.places.columns if name != "geometry"]
     if split not in columns:
         raise UsageError(
-            f"no column is called {split!r} (--split)",
+            f"no column is called “{split}” (--split)",
             remedy=f"use one of {', '.join(nearest(split, columns))}",
         )
     values = labels.places[split].astype("string").fillna("").str.strip().str.lower()
@@ -257,7 +257,7 @@ def test_side(labels: Labels, split: str) -> NDArray[np.bool_]:
     counts = values.value_counts()
     if len(counts) < 2:
         raise DataError(
-            f"--split {split} must tell training from test, all rows say {counts.index[0]!r}",
+            f"--split {split} must tell training from test, all rows say {quoted(counts.index[0])}",
             remedy="give a column with two values",
         )
     named = [name for name in counts.index if name.startswith("test")]
@@ -509,20 +509,20 @@ def _merge(
     size = np.bincount(group)
     if kind == "classification":
         merged, disagree = _commonest(group, values[:, 0].astype(np.int64), first, len(classes))
-        how = f"the commonest class kept ({count(disagree, 'place')} of different opinions)"
+        how = f"the commonest class kept, at {count(disagree, 'place')} the rows disagreed"
     elif kind == "circular" and period is not None:
         angle = 2 * np.pi * values[:, 0] / period
         mean = np.arctan2(np.bincount(group, np.sin(angle)), np.bincount(group, np.cos(angle)))
         merged = np.mod(mean / (2 * np.pi) * period, period)[:, None]
-        how = "averaged round the circle"
+        how = "labels averaged round the circle"
     else:
         sums = [np.bincount(group, values[:, k]) for k in range(values.shape[1])]
         merged = np.stack(sums, axis=1) / size[:, None]
-        how = "averaged"
+        how = "labels averaged"
     extra = len(places) - len(unique)
     notes.append(
-        f"{count(int((size > 1).sum()), 'place')} with several rows merged, labels {how}; "
-        f"{count(extra, 'row')} fewer"
+        f"{count(int((size > 1).sum()), 'place')} with several rows merged ({count(extra, 'row')} "
+        f"fewer): {how}"
     )
     dropped["same place"] = extra
     kept = np.zeros(len(places), dtype=bool)

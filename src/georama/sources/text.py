@@ -77,7 +77,7 @@ class Text:
             )
         if self.reader and self.reader not in READERS:
             raise UsageError(
-                f"a reader of text is one of {listing(READERS)}, got {self.reader!r}",
+                f"a reader of text is one of {listing(READERS)}, got “{self.reader}”",
                 remedy="leave it out for the best one that is installed",
             )
 
@@ -243,7 +243,9 @@ def _minilm_parts() -> tuple[Any, Any]:
             AutoModel,
             AutoTokenizer,
         )
+        from transformers.utils import logging  # pyright: ignore[reportMissingImports]
 
+        logging.disable_progress_bar()  # its own, which does not ask for a terminal
         return (
             AutoTokenizer.from_pretrained(folder, local_files_only=True),
             AutoModel.from_pretrained(folder, local_files_only=True).eval(),

@@ -7,6 +7,8 @@ weighted predictors. Here it is the doubt of a Gaussian process over surrounding
 (`heads.kriging`, without position): the standard deviation of its prediction, in standard
 deviations of the label. It learns from the labels which differences matter, and it grows where a
 trend has to be carried on beyond what was labelled, where the nearest place may still look near.
+Where layers join, the process reads them too, and a place whose layers say what no training place
+said is as doubtful as one in a strange landscape; a head for fewer layers doubts by those alone.
 """
 
 from __future__ import annotations

@@ -42,6 +42,33 @@ def external_check(
     ]
 
 
+def external_told(rows: list[dict[str, Any]], unit: str, level: float) -> str:
+    """What a check against further places showed, in one sentence that follows the verdict."""
+    first, *parts = rows
+    text = f" Checked on {first['n']:,} further places ({first['name']}), it {_said(first, unit)}"
+    if "coverage" in first:
+        held = f"{100 * first['coverage']:.0f} %"
+        text += f"; its {100 * level:.0f} % intervals held {held} of the truths there"
+    told = {row["name"].rpartition(", ")[2]: row for row in parts}
+    if "applicable" in told:
+        text += (
+            f". Where it calls itself applicable, it {_said(told['applicable'], unit)}; elsewhere "
+            f"it {_said(told['not applicable'], unit)}"
+        )
+    return f"{text}."
+
+
+def _said(row: dict[str, Any], unit: str) -> str:
+    if "accuracy" in row:
+        return f"names the right class for {100 * row['accuracy']:.0f} %"
+    off = f"is off by {row['mae']:.3g}{f' {unit}' if unit else ''} on average"
+    if "r2" not in row:
+        return off
+    if row["r2"] > 0:
+        return f"explains {100 * row['r2']:.0f} % of the variance and {off}"
+    return f"explains nothing of the variance and {off}"
+
+
 def copies_told(name: str, distance_km: NDArray[np.float64]) -> list[str]:
     """Say how many places to check against are (nearly) training places."""
     copied = int((distance_km < TWIN_KM).sum())

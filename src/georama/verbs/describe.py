@@ -11,6 +11,8 @@ import georama
 from georama import recipes as _recipes
 from georama.card import Card
 from georama.errors import DataError, UsageError
+from georama.heads.columns import METRICS
+from georama.sampling.splits import SCHEMES
 from georama.wording import listing, nearest
 
 WIDTH = 96
@@ -18,7 +20,7 @@ ARXIV = "https://arxiv.org/abs/"
 
 
 def describe(name: str | Path) -> Card:
-    """The card of a recipe by its name, or of a trained model by its folder.
+    """The card of a recipe by its name, of a trained model or of a map's model by its folder.
 
     A recipe whose weights are packaged is described by the card of those weights, which says the
     same and adds training and scores.
@@ -30,14 +32,61 @@ def describe(name: str | Path) -> Card:
     folder = Path(name)
     if folder.is_dir() and (folder / "card.json").exists():
         return _read(folder / "card.json")
+    for model in (folder, folder / "model"):
+        if (model / "predictor.json").exists():
+            return _of_map(model)
     known = _recipes.names()
     if str(name) not in known:
         raise UsageError(
-            f"a recipe or a model folder with a card.json was wanted, got {str(name)!r}",
+            f"a recipe or a model folder with a card.json was wanted, got “{name!s}”",
             remedy=f"there are {listing(nearest(str(name), known), most=len(known))}",
         )
     trained = Path(georama.__file__).parent / "weights" / str(name) / "card.json"
     return _read(trained) if trained.exists() else _recipes.load_card(str(name))
+
+
+def _of_map(folder: Path) -> Card:
+    """What the model that a map left behind tells of itself."""
+    from georama.heads.predictor import Predictor
+
+    predictor, told = Predictor.load(folder)
+    columns, made = predictor.columns, told.get("provenance", {})
+    layers = [one["name"] for one in told.get("layers", [])]
+    unit = f" ({told['unit']})" if told.get("unit") else ""
+    chosen = next((m for m in told.get("scores", []) if m["name"] == predictor.chosen), {})
+    metric = METRICS[columns.kind]
+    scores = {s: chosen[s][metric] for s in SCHEMES if metric in chosen.get(s, {})}
+    return Card(
+        name=str(folder),
+        title=f"{columns.kind} of {', '.join(columns.names)}{unit}, mapped by {predictor.chosen}",
+        authors="made by georama map",
+        year=int(str(made.get("created", "0"))[:4]),
+        family="maps",
+        reads=("lonlat", *layers),
+        needs=("lonlat",),
+        gives="a prediction with its interval and whether it is applicable, at any place",
+        kept=f"position through the encoder {predictor.encoder}",
+        left_out="",
+        data=", ".join([*made.get("inputs", {}), f"{len(predictor.lonlat)} places"]),
+        training={"command": made.get("command", ""), "created": made.get("created", "")},
+        scores={metric: scores} if scores else {},
+    )
+
+
+def ways_in(name: str) -> list[str]:
+    """How a recipe is used, a command or an import a line."""
+    from georama.verbs.embed import MODELS
+
+    found = _recipes.find(name)
+    lines = []
+    if name in MODELS:
+        weights = " --weights FILE" if name == "satclip" else ""
+        lines.append(f"georama embed PLACES --model {name}{weights}")
+    if hasattr(found, "pretrain"):
+        lines.append(f"georama pretrain {name} --with LAYER --out MODEL")
+    if getattr(found, "embeds_layers", False):
+        lines.append("georama map PLACES --target COLUMN --with place (the shipped weights)")
+    return [*lines, f"from georama.recipes.{name} import {found.__name__}"]
 
 
 def list_recipes() -> list[Card]:
@@ -65,6 +114,9 @@ def card_text(card: Card) -> str:
         wrapped = textwrap.wrap(value, WIDTH - width) or [""]
         lines.append(f"{label:{width}}{wrapped[0]}")
         lines += [" " * width + more for more in wrapped[1:]]
+    if card.name in _recipes.names():
+        first, *more = ways_in(card.name)
+        lines += [f"{'use':{width}}{first}", *(" " * width + line for line in more)]
     return "\n".join(lines) + "\n"
 
 
@@ -72,11 +124,14 @@ def recipes_text(cards: Iterable[Card]) -> str:
     """One line a recipe, under the name of its family."""
     lines: list[str] = []
     family = None
+    cards = list(cards)
+    width = max(len(card.name) for card in cards) + 2
     for card in cards:
         if card.family != family:
             family = card.family
             lines += ["", family] if lines else [family]
-        lines.append(f"  {card.name:12}{textwrap.shorten(card.title, WIDTH - 14, placeholder='…')}")
+        first, *more = textwrap.wrap(card.title, WIDTH - width - 2)
+        lines += [f"  {card.name:{width}}{first}", *(" " * (width + 2) + line for line in more)]
     return "\n".join([*lines, "", "More of one: georama describe NAME"]) + "\n"
 
 
@@ -94,7 +149,8 @@ def catalogue(cards: Iterable[Card]) -> str:
         parts.append(f"### {card.name}\n")
         source = f", arXiv [{card.arxiv}]({ARXIV}{card.arxiv})" if card.arxiv else ""
         parts.append(f"**{card.title}.** {card.authors} ({card.year}){source}.\n")
-        parts.append("".join(f"- {label}: {value}\n" for label, value in _rows(card)))
+        rows = [*_rows(card), ("use", ", ".join(f"`{way}`" for way in ways_in(card.name)))]
+        parts.append("".join(f"- {label}: {value}\n" for label, value in rows))
     return "\n".join(parts)
 
 
@@ -112,8 +168,8 @@ def _rows(card: Card) -> list[tuple[str, str]]:
         ("left out", card.left_out),
         ("trained on", card.data),
         ("licence", card.licence),
-        ("mind", "; ".join(card.known_limits)),
-        ("training", _flat(card.training)),
+        ("mind", " ".join(f"{limit.rstrip('.')}." for limit in card.known_limits)),
+        ("training", _flat({k: v for k, v in card.training.items() if k != "history"})),
         ("scores", _flat(card.scores)),
     ]
     return [(label, value) for label, value in rows if value]
@@ -132,7 +188,7 @@ def _flat(value: Any) -> str:
         case list() | tuple():
             # The columns of an embedding are hundreds of names: --json has them all.
             words = [f"({_flat(v)})" if isinstance(v, list | tuple) else _flat(v) for v in value]
-            return listing(words, most=12)
+            return listing(words, most=8)
         case float():
             return f"{value:.4g}"
         case _:

@@ -19,6 +19,7 @@ from typing import Literal
 import georama
 from georama._environment import THREAD_NAMES, usable_cores
 from georama.sources import kit
+from georama.wording import listing
 
 GIB = 2**30
 NEEDED_MEMORY = 4 * GIB
@@ -259,6 +260,9 @@ def _kit() -> Iterator[Finding]:
     packages = kit.status()
     here = [entry for entry in packages if entry.here]
     text = f"{len(here)} of {len(packages)} packages in {kit.kit_folder()}"
+    lacking = [entry.package.name for entry in packages if not entry.here]
+    if here and lacking:
+        text += f", without {listing(lacking)}"
     if here:
         yield Finding("data kit", "ok", text)
     else:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from georama.encoders.location import LocationEncoder, closed_form, encode_places
 from georama.errors import DataError, UsageError
 from georama.progress import progress
+from georama.recipes import names as recipe_names
 from georama.sources.own_layers import Layer, named_notes, open_layers
-from georama.wording import nearest
+from georama.verbs.shipped import named
+from georama.wording import listing, nearest
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -52,9 +54,14 @@ def find_encoder(model: str = "world", weights: str | Path | None = None) -> Loc
         return closed_form(name)
     if name not in MODELS:
         path = Path(name)
+        if not path.exists() and name in recipe_names():
+            raise UsageError(
+                f"{name} is a recipe that embeds no coordinates as it stands",
+                remedy=f"see how it is used with: georama describe {name}",
+            )
         if not path.exists():
             raise UsageError(
-                f"no model is called {name!r}, and no file or folder of that path exists",
+                f"no model is called “{name}”, and no file or folder of that path exists",
                 remedy=f"use one of {', '.join(nearest(name, MODELS))}, or a model folder",
             )
         return _from_path(path)
@@ -161,23 +168,39 @@ def embed(
     encoder = find_encoder(model, weights)
     table, source = gather(places, lon=lon, lat=lat, crs=crs, layer=layer)
     notes = [*table.attrs.get("notes", []), f"embedded with {encoder.name}, {encoder.width} wide"]
-    notes += [f"{encoder.name}: {limit}" for limit in encoder.card.known_limits]
+    if model in recipe_names() or Path(model).is_dir():
+        notes.append(f"what to mind of {encoder.name}: georama describe {model}")
+    else:
+        notes += [f"{encoder.name}: {limit}" for limit in encoder.card.known_limits]
     if "embedding" in table.columns:
         table = table.drop(columns="embedding")
         notes.append("the column embedding of the input was replaced")
     layers = []
-    for one in open_layers(sources, None if source is None else source.parent):
+    for one in open_layers(named(sources), None if source is None else source.parent):
         known, view = one.settle(table)
         layers.append(known)
         notes += named_notes(known, view)
         name = f"present_{re.sub(r'[^0-9A-Za-z]+', '_', one.name).strip('_')}"
         table = cast("GeoDataFrame", table.assign(**{name: view.present}))
+    if layers:
+        notes.append(_split_told(encoder, layers))
     table.attrs["notes"] = notes
     with progress("Embedding", len(table)) as advance:
         if out is None:
             parts = [rows for _, rows in _parts(table, encoder, layers, advance)]
             return _with_rows(table, parts)
         return _written(table, encoder, layers, Path(out), source, str(model), weights, advance)
+
+
+def _split_told(encoder: LocationEncoder, layers: Sequence[Layer]) -> str:
+    """Which of the numbers come from where."""
+    parts, start = [], 0
+    widths = [(encoder.name, encoder.width), *((one.name, len(one.columns)) for one in layers)]
+    for name, width in widths:
+        parts.append(f"{name} [{start}:{start + width}]")
+        start += width
+    told = f"of the {start} numbers of a place, {listing(parts, most=len(parts))}"
+    return f"{told}; the file's metadata georama names each (provenance, parameters, columns)"
 
 
 def gather(places: str | Path | GeoDataFrame, **columns: str | None) -> tuple[Any, Path | None]:

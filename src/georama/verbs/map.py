@@ -25,12 +25,15 @@ from georama.progress import Clock, tell
 from georama.sampling.areas import Area, Box, area_of, refuse_area_of_places, seam_told
 from georama.sources.own_layers import Layer, open_layers, refuse_label, table_columns
 from georama.sources.targets import label_column, same_labels, test_side
-from georama.trust.external import copies_told, external_check
+from georama.trust.external import copies_told, external_check, external_told
 from georama.verbs.embed import find_encoder, weights_of
+from georama.verbs.shipped import named
+from georama.wording import spell_bytes, spell_seconds
 
 if TYPE_CHECKING:
     import geopandas as gpd
     import pandas as pd
+    import xarray as xr
 
     from georama.heads.predictor import Predictor
     from georama.products.unfinished import Unfinished
@@ -40,6 +43,13 @@ if TYPE_CHECKING:
 GEOCLIP_PLACES = 20_000
 """GeoCLIP is a baseline of tables of at most so many places."""
 CLOSED_VIEWS = ("lonlat", "wrap", "sh10")
+LONG_S, LARGE_BYTES = 4 * 3600, 20e9
+PLACES_ASKED = "places asked about"
+OUTPUTS = (
+    "map.tif", "map_classes.tif", "map_classes.tif.aux.xml", "map.qml", "predictions.parquet",
+    "map.png", "report.html", "scores.json", "crossval.parquet", "model",
+)  # fmt: skip
+"""What a run may leave in its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +114,8 @@ def map(
         places: Table of labelled places, see `sources.tables.read_places`.
         target: Column of the label; several, separated by commas, for shares that sum to one.
         out: Folder for map.tif, map.png, report.html, scores.json, crossval.parquet and model/.
-        at: Predict at these places instead of on a grid: predictions.parquet.
+        at: Predict at these places instead of on a grid: predictions.parquet, and a picture and
+            report of these places alone.
         bbox: West, south, east, north in degrees.
         region: A country, a continent, or "world".
         resolution: Cell size in degrees.
@@ -130,7 +141,7 @@ def map(
     Returns:
         The content of scores.json; with `plan`, cells, seconds and bytes.
     """
-    from georama.products.atomic import output_folder
+    from georama.products.atomic import gone_if_empty, output_folder, refuse_mixture
     from georama.products.scores import layers_told, scores_of, with_errors
     from georama.products.unfinished import fingerprint, unfinished
     from georama.sources.tables import places_from
@@ -138,12 +149,15 @@ def map(
 
     clock = Clock()
     refuse_area_of_places(at, bbox, region, resolution, sea)
+    if seed < 0:
+        raise UsageError(f"--seed must be 0 or more, got {seed}", remedy="try --seed 0")
     if not 0.5 <= level <= 0.99:
         raise UsageError(f"level must lie in 0.5 to 0.99, got {level:g}", remedy="try --level 0.9")
     table = places_from(places, lon=lon, lat=lat, crs=crs, layer=layer)
     with _from_file(places):
         labels = label_column(table, target, kind=kind, unit=unit, period=period)
-    layers = open_layers(sources, Path(places).parent if isinstance(places, str | Path) else None)
+    beside = Path(places).parent if isinstance(places, str | Path) else None
+    layers = open_layers(named(sources), beside)
     for one in layers:
         refuse_label(one, labels.names)
     wanted = None if at is None else places_from(at)
@@ -151,9 +165,11 @@ def map(
     area = None if wanted is not None else area_of(spots, bbox, region, resolution, sea)
     clock.lap("read")
     notes = [*labels.notes, *(n for n in table.attrs.get("notes", []) if n not in labels.notes)]
-    notes += notes_of(wanted, at)
-    if area is not None and bbox is None and region is None:
-        notes += seam_told(spots)
+    if str(at) != str(places):  # the same file has nothing new to tell
+        notes += notes_of(wanted, at)
+    if area is not None:
+        notes += area.notes
+        notes += seam_told(spots) if bbox is None and region is None else []
     truth = None
     if check is not None:
         with _from_file(check):
@@ -165,8 +181,14 @@ def map(
         wanted=wanted, truth=truth, tested=None if split is None else test_side(labels, split),
         level=level, seed=seed, keep_layers=keep_layers,
     )  # fmt: skip
+    planned = _plan(asked)
+    notes += long_told(planned["seconds"], planned["bytes_written"])
     if plan:
-        return {**_plan(asked), "notes": [*notes, *absent]}
+        return {**planned, "notes": [*notes, *absent]}
+    others = {"predictions.parquet"} if wanted is None else {"map.tif", "map.qml"}
+    if labels.kind != "classification" or wanted is not None:
+        others.add("map_classes.tif")
+    refuse_mixture(out, sorted(others))
     folder = output_folder(out)
     for note in absent:
         tell(note)
@@ -179,10 +201,12 @@ def map(
     read = [Path(one) for one in (places, at, check) if isinstance(one, str | Path)]
     read += [one.path for one in layers if one.path is not None]
     made = _provenance(read, parameters, weights_of(model, weights))
-    layers, seen, layer_notes = look_at_labels(layers, labels)
+    with gone_if_empty(folder):
+        layers, seen, layer_notes = look_at_labels(layers, labels)
     if layers:
         clock.lap("look")
-    with unfinished(folder, fingerprint(made, *_arrays(asked, layers, seen))) as kept:
+    request = fingerprint(made, *_arrays(asked, layers, seen))
+    with gone_if_empty(folder), unfinished(folder, request) as kept:
         fitted = _kept_fit(kept, asked, layers, seen, clock)
         clock.lap("fit")
         predictor = fitted.predictor
@@ -193,8 +217,8 @@ def map(
             result["layers"] = fitted.layers
             result["sentence"] += layers_told(fitted, layers, gridded=area is not None)
         used = [one for one in layers if one.name in predictor.layers]
-        looks = Looks(asked.encoder, views_read(predictor), used)
-        far = _write_answer(folder, asked, predictor, looks, made, kept, result)
+        looks = Looks(asked.encoder, views_read(predictor), used, layer_notes)
+        far, mapped = _write_answer(folder, asked, predictor, looks, made, kept, result)
         clock.lap("map" if area is not None else "predict")
         if asked.tested is not None:
             result["leakage"]["your split"] = audit_split(spots, asked.tested, checked, far)
@@ -202,7 +226,7 @@ def map(
             _check(asked, predictor, looks, kept, called(check), result)
             clock.lap("check")
         result["notes"] += looks.notes
-        _write_evidence(folder, asked, fitted, checked, looks, made, result, clock)
+        _write_evidence(folder, asked, fitted, checked, looks, made, mapped, result, clock)
     return result
 
 
@@ -233,6 +257,17 @@ def notes_of(places: gpd.GeoDataFrame | None, source: Any) -> list[str]:
     return [f"{called(source)}: {note}" for note in places.attrs.get("notes", [])]
 
 
+def long_told(seconds: float, size: float) -> list[str]:
+    """Warn of work that takes more than hours, or files that fill a disk."""
+    if seconds < LONG_S and size < LARGE_BYTES:
+        return []
+    note = (
+        f"this takes about {spell_seconds(seconds)} and writes about {spell_bytes(size)}; a "
+        "coarser --resolution or a smaller --bbox takes less"
+    )
+    return [note]
+
+
 def _plan(asked: _Request) -> dict[str, Any]:
     """Cells, seconds, memory and bytes, from rates measured on two cores of a server."""
     count, area = len(asked.labels.places), asked.area
@@ -243,6 +278,7 @@ def _plan(asked: _Request) -> dict[str, Any]:
     fits = 1 + 0.5 * min(2 ** len(asked.layers) - 1, 7)
     seconds = 6 + min(count, 6000) * 0.02 * fits + cells * 6e-5
     return {
+        "kind": f"{asked.labels.kind} ({asked.labels.reason})",
         "labelled places": count,
         "cells": cells,
         "resolution_deg": None if area is None else area.resolution,
@@ -342,30 +378,32 @@ def _write_answer(
     made: dict[str, Any],
     kept: Unfinished,
     result: dict[str, Any],
-) -> NDArray[np.float64] | None:
-    """Write map.tif and map.png, or predictions.parquet.
+) -> tuple[NDArray[np.float64], xr.Dataset]:
+    """Write map.tif or predictions.parquet, and map.png.
 
     Returns:
-        Of a map, a sample of the distances to training.
+        Distances to training, of a map a sample, and what is to be shown.
     """
-    from georama.products.painting import paint, shown
+    from georama.products.painting import paint, shown, spotted
     from georama.products.picture import draw_map
     from georama.products.predictions import write_predictions
 
-    labels, level = asked.labels, asked.level
-    if asked.wanted is not None:
-        path = folder / "predictions.parquet"
-        result["notes"] += write_predictions(
-            path, predictor, looks, asked.wanted, made, level, kept
-        )
-    if asked.area is None:
-        return None
-    path = folder / "map.tif"
-    far, share = paint(path, predictor, looks, asked.area, labels.unit, made, level, kept)
-    result["applicability"]["share"] = share
-    mapped = shown(path, predictor.columns, labels.unit, level)
-    draw_map(mapped, labels.places, folder / "map.png", values=labels.values[:, 0])
-    return far
+    labels, level, columns = asked.labels, asked.level, predictor.columns
+    if asked.area is not None:
+        path = folder / "map.tif"
+        far, share = paint(path, predictor, looks, asked.area, labels.unit, made, level, kept)
+        result["applicability"] |= {"share": share, "of": "map"}
+        mapped = shown(path, columns, labels.unit, level)
+        draw_map(mapped, labels.places, folder / "map.png", values=labels.values[:, 0])
+        return far, mapped
+    places = labels.places if asked.wanted is None else asked.wanted
+    path = folder / "predictions.parquet"
+    said, notes = write_predictions(path, predictor, looks, places, made, level, kept)
+    result["notes"] += notes
+    result["applicability"] |= {"share": float(said["applicable"].mean()), "of": PLACES_ASKED}
+    mapped = spotted(centres_of(places), said, columns, labels.unit, level)
+    draw_map(mapped, None, folder / "map.png")
+    return said["distance_km"], mapped
 
 
 def _check(
@@ -384,6 +422,7 @@ def _check(
         said = predict_places(predictor, looks, places, asked.level, kept, "check")
         result["external"] = external_check(name, predictor.columns, values, said)
         result["notes"] += copies_told(name, said["distance_km"])
+        result["sentence"] += external_told(result["external"], asked.labels.unit, asked.level)
 
 
 def _write_evidence(
@@ -393,12 +432,12 @@ def _write_evidence(
     checked: pd.DataFrame,
     looks: Looks,
     made: dict[str, Any],
+    mapped: xr.Dataset,
     result: dict[str, Any],
     clock: Clock,
 ) -> None:
-    """Write model, held-out places, scores and, of a map, the report."""
+    """Write model, held-out places, scores and the report."""
     from georama.products.atomic import writing
-    from georama.products.painting import shown
     from georama.products.provenance import as_json
     from georama.products.report import write_report
 
@@ -411,11 +450,9 @@ def _write_evidence(
         predictor.save(unfinished, card)
     with writing(folder / "crossval.parquet") as unfinished:
         checked.to_parquet(unfinished, index=False)
-    if asked.area is not None:
-        mapped = shown(folder / "map.tif", predictor.columns, labels.unit, asked.level)
-        page, card = folder / "report.html", asked.encoder.card
-        write_report(page, mapped, labels.places, checked, result, card)
-        clock.lap("report")
+    page, card = folder / "report.html", asked.encoder.card
+    write_report(page, mapped, labels.places, checked, result, card)
+    clock.lap("report")
     result["seconds"] = clock.laps
     with writing(folder / "scores.json") as unfinished:
         unfinished.write_text(as_json(result, indent=1) + "\n", encoding="utf-8")

@@ -12,10 +12,11 @@ from georama.errors import GeoramaError, UsageError
 from georama.heads.looks import Looks
 from georama.heads.predictor import Predictor
 from georama.progress import tell
-from georama.sampling.areas import Box, area_of, refuse_area_of_places
+from georama.sampling.areas import Area, Box, area_of, refuse_area_of_places
 from georama.sources.own_layers import Layer, matching, reopen, table_columns
 from georama.verbs.embed import find_encoder
 from georama.verbs.map import notes_of, views_read
+from georama.verbs.shipped import named
 from georama.wording import listing
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def predict(
     Returns:
         What was written, by name, and `notes` where layers are absent or have changed.
     """
-    from georama.products.atomic import output_folder
+    from georama.products.atomic import gone_if_empty, output_folder, refuse_mixture
     from georama.products.painting import paint, shown
     from georama.products.picture import draw_map
     from georama.products.predictions import write_predictions
@@ -65,6 +66,7 @@ def predict(
     from georama.sources.tables import places_from
 
     refuse_area_of_places(at, bbox, region, resolution, sea)
+    refuse_mixture(out, ("scores.json", "predictions.parquet" if at is None else "map.tif"))
     predictor, card = Predictor.load(Path(model))
     none = np.empty(0)
     predictor.conformal(none, none, level)  # a level that was not fitted is told now
@@ -87,7 +89,10 @@ def predict(
     notes += _changed(layers, made, card)
     places = None if at is None else places_from(at)
     notes += notes_of(places, at)
-    area = area_of(predictor.lonlat, bbox, region, resolution, sea)
+    grid = (bbox, region, resolution, sea)
+    where = area_of(predictor.lonlat, *grid) if places is None else places
+    if isinstance(where, Area):
+        notes += where.notes
     folder = output_folder(out)
     given = []
     if places is not None:
@@ -97,13 +102,13 @@ def predict(
         notes.append(f"{listing(bound)}: absent in the cells of a map, the model goes without")
     looks = Looks(encoder, views_read(predictor), layers)
     request = fingerprint(made, *given)
-    with unfinished(folder, request) as kept:
-        if places is not None:
+    with gone_if_empty(folder), unfinished(folder, request) as kept:
+        if not isinstance(where, Area):
             path = folder / "predictions.parquet"
-            notes += write_predictions(path, predictor, looks, places, made, level, kept)
+            notes += write_predictions(path, predictor, looks, where, made, level, kept)[1]
             return {"predictions": str(path), **_noted(notes + looks.notes)}
         path = folder / "map.tif"
-        paint(path, predictor, looks, area, unit, made, level, kept)
+        paint(path, predictor, looks, where, unit, made, level, kept)
         mapped = shown(path, predictor.columns, unit, level)
         draw_map(mapped, None, folder / "map.png")
         written = {"map": str(path), "picture": str(folder / "map.png")}
@@ -120,7 +125,7 @@ def _layers_of(
     """The layers that the model reads, opened, and what is to be told of those that are gone."""
     records = [one for one in card.get("layers", []) if one["name"] in predictor.layers]
     given: dict[str, str | Source] = {}
-    for one in sources:
+    for one in named(sources):
         record = matching(records, one)
         if record["name"] in given:
             raise UsageError(f"the layer {record['name']} was given twice", remedy="give it once")
@@ -129,7 +134,7 @@ def _layers_of(
     for record in records:
         name = record["name"]
         try:
-            layers.append(reopen(record, given.get(name)))
+            layers.append(reopen(record, given.get(name) or named([record["spec"]])[0]))
         except GeoramaError as error:
             if name in given:
                 raise

@@ -146,7 +146,7 @@ def _recipe(name: str) -> type[Pretrainable]:
         return recipes.find(spelled)
     exists = "cannot be pretrained on layers" if spelled in recipes.names() else "is not known"
     raise UsageError(
-        f"the recipe {name!r} {exists}", remedy=f"these can: {listing(nearest(spelled, known))}"
+        f"the recipe “{name}” {exists}", remedy=f"these can: {listing(nearest(spelled, known))}"
     )
 
 
@@ -156,7 +156,7 @@ def _size(kind: type[Pretrainable], recipe: str, size: str | None) -> str:
         return names[0]
     if size not in names:
         raise UsageError(
-            f"{recipe} has no size {size!r}", remedy=f"it has {listing(nearest(size, names))}"
+            f"{recipe} has no size “{size}”", remedy=f"it has {listing(nearest(size, names))}"
         )
     return size
 

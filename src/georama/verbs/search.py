@@ -185,7 +185,7 @@ def parse_latlon(text: str) -> tuple[float, float]:
     found = _LATLON.fullmatch(text)
     if found is None:
         raise UsageError(
-            f"a place to compare with is LAT,LON in degrees or COLUMN=VALUE, got {text!r}",
+            f"a place to compare with is LAT,LON in degrees or COLUMN=VALUE, got “{text}”",
             remedy="write it like 60.17,24.94 (latitude first)",
         )
     first, second = float(found[1]), float(found[3])
@@ -193,7 +193,7 @@ def parse_latlon(text: str) -> tuple[float, float]:
     kinds = tuple("lat" if c in "NS" else "lon" for c in letters if c)
     if kinds in (("lat", "lat"), ("lon", "lon")) or len(kinds) == 1:
         raise UsageError(
-            f"coordinates need one of N or S and one of E or W, or no letters, got {text!r}",
+            f"coordinates need one of N or S and one of E or W, or no letters, got “{text}”",
             remedy="write it like 60.17N,24.94E",
         )
     first, second = (
@@ -207,7 +207,7 @@ def parse_latlon(text: str) -> tuple[float, float]:
         )
     if abs(lat) > 90 or abs(lon) > 180:
         raise UsageError(
-            f"latitude must lie in [-90, 90] and longitude in [-180, 180], got {text!r}",
+            f"latitude must lie in [-90, 90] and longitude in [-180, 180], got “{text}”",
             remedy="write it like 60.17,24.94 (latitude first)",
         )
     return lat, lon
@@ -249,7 +249,7 @@ def _by_value(column: str, value: str, table: GeoDataFrame) -> tuple[GeoDataFram
     names = [str(name) for name in table.columns if name != "geometry"]
     if column not in names:
         raise UsageError(
-            f"the table has no column {column!r}",
+            f"the table has no column “{column}”",
             remedy=f"it has {listing(nearest(column, names), most=8)}",
         )
     rows = np.flatnonzero(table[column].astype(str).to_numpy() == value)
@@ -280,4 +280,8 @@ def _write_map(mapped: Any, asked: GeoDataFrame, path: Path, told: dict[str, Any
     from georama.products.picture import draw_map
 
     write_map(mapped, path, told)
-    draw_map(mapped, asked, path.with_suffix(".png"))
+    # The few places that are very much alike are what was asked for: the scale ends with them.
+    alike = mapped["prediction"].to_numpy()
+    ends = (float(np.nanpercentile(alike, 2)), float(np.nanmax(alike)))
+    drawn = mapped.assign_attrs(range=ends, dots=" asked about")
+    draw_map(drawn, asked, path.with_suffix(".png"))
