@@ -153,7 +153,9 @@ class Kriging:
         """What is seen of places, with the mean and spread of the training places taken out."""
         return np.clip((self._seen(inputs) - state["mean"]) * state["scale"], -6, 6)
 
-    def _leading(self, inputs: Inputs, state: dict[str, NDArray], rest: Matrix) -> NDArray[np.int64]:
+    def _leading(
+        self, inputs: Inputs, state: dict[str, NDArray], rest: Matrix
+    ) -> NDArray[np.int64]:
         """The numbers that the label follows most, one after the other, beside latitude."""
         z = self._scaled(inputs, state)
         zonal = z.shape[1] - inputs.zonal.shape[1]
