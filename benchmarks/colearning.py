@@ -1,6 +1,6 @@
 """Does learning together help a sensor that is alone afterwards? MDiCo beside plain controls.
 
-    nice python benchmarks/colearning.py [--shared FOLDER] [--only SET] [--seeds 3]
+    nice python benchmarks/colearning.py [--shared FOLDER] [--only SET] [--seeds 3] [--first 0]
 
 Sets: fuel moisture and severity of algal blooms (series of one pixel, folds of whole sites or of
 blocks of a degree) and crops of French parcels (means of months, folds of blocks of 0.05°). Every
@@ -253,7 +253,7 @@ def controls(some: Set, weights: Path) -> dict[str, Learner]:
     return found
 
 
-def judge(some: Set, weights: Path, seeds: int) -> dict[str, Array]:
+def judge(some: Set, weights: Path, seeds: range) -> dict[str, Array]:
     """Errors (seeds, places) by row of the table."""
     fold = deal(some.groups, FOLDS, seed=0)
     rows: dict[str, Learner] = controls(some, weights)
@@ -261,10 +261,10 @@ def judge(some: Set, weights: Path, seeds: int) -> dict[str, Array]:
     found: dict[str, Array] = {}
 
     def put(name: str, seed: int, test: Array, told: Array) -> None:
-        table = found.setdefault(name, np.full((seeds, len(some.truth)), np.nan))
-        table[seed, test] = some.errors(told, test)
+        table = found.setdefault(name, np.full((len(seeds), len(some.truth)), np.nan))
+        table[seeds.index(seed), test] = some.errors(told, test)
 
-    for seed in range(seeds):
+    for seed in seeds:
         for number in range(FOLDS):
             train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
             for name, learn in rows.items():
@@ -331,12 +331,14 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=os.environ.get("GEORAMA_SHARED_DATA", here))
     parser.add_argument("--only", choices=("fuel", "algae", "crops"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="seed")
     given = parser.parse_args()
     torch.set_num_threads(1)
     for name, make in {"fuel": fuel, "algae": algae, "crops": crops}.items():
         if given.only in (None, name):
             since, some = time.process_time(), make(Path(given.shared))
-            found = judge(some, Path(given.shared) / "weights", given.seeds)
+            seeds = range(given.first, given.first + given.seeds)
+            found = judge(some, Path(given.shared) / "weights", seeds)
             report(some, found)
             print(f"\n{time.process_time() - since:.0f} s of one processor", flush=True)
 

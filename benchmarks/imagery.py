@@ -39,9 +39,17 @@ EUROSAT = [*(f"B{i:02d}" for i in range(1, 13)), "B8A"]
 METRIC = {"segmentation": "miou", "classification": "accuracy"}
 
 
+def labels_of(name: str) -> Path:
+    """The labels that a package ships with its scene."""
+    found = packaged_labels(name)
+    if found is None:
+        raise SystemExit(f"the scene {name} has no labels")
+    return found
+
+
 def raleigh() -> tuple[Labelled, Task]:
     """Seven classes of land use over a scene of Landsat 7."""
-    scene, labels = packaged_scene("raleigh"), open_labels([packaged_labels("raleigh")], None)
+    scene, labels = packaged_scene("raleigh"), open_labels([labels_of("raleigh")], None)
     task = Task(kind="segmentation", target="land use", classes=labels[0].classes)
     return cut_scenes([scene], labels, 32, amounts=False), task
 
@@ -49,7 +57,7 @@ def raleigh() -> tuple[Labelled, Task]:
 def brandenburg() -> tuple[Labelled, Task]:
     """Land use out of OpenStreetMap over a partly cloudy scene of Sentinel-2."""
     scene = packaged_scene("brandenburg")
-    labels = open_labels([packaged_labels("brandenburg")], "fclass")
+    labels = open_labels([labels_of("brandenburg")], "fclass")
     task = Task(kind="segmentation", target="land use", classes=labels[0].classes)
     return cut_scenes([scene], labels, 32, amounts=False), task
 
@@ -60,7 +68,7 @@ def alabama() -> tuple[Labelled, Task]:
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "cloud.tif"
-        with rasterio.open(packaged_labels("alabama")) as quality:
+        with rasterio.open(labels_of("alabama")) as quality:
             bits = quality.read(1)
             cloud = np.where(bits == 1, 255, (bits >> 4) & 1).astype(np.uint8)
             cloud[:, : cloud.shape[1] // 2] = 255

@@ -35,23 +35,25 @@ from PIL import Image
 from georama.encoders.location import encode_places
 from georama.geodesy import nearest_km, unit_vectors
 from georama.heads.columns import LOWER_IS_BETTER, METRICS, Columns
+from georama.heads.evidence import Fitted
 from georama.heads.joining import view_of
 from georama.heads.layered import fit_layers
 from georama.heads.learners import Inputs
-from georama.heads.predictor import Fitted, conclude, prepare, with_layers
+from georama.heads.trials import conclude, prepare, with_layers
 from georama.places import lonlat
 from georama.recipes.osmgraphclip import OSMGraphCLIP
 from georama.sample import View
 from georama.sampling.splits import block_edge, blocks
 from georama.sources import packaged
+from georama.sources.graph_tags import hashed_ngrams
 from georama.sources.kit import kit_folder, member
 from georama.sources.labels import labelled
 from georama.sources.osm import OSM, read_things
 from georama.sources.own_layers import open_layers
 from georama.sources.photos import Photos, read_position
-from georama.sources.place_graphs import ThingTable, hashed_ngrams
 from georama.sources.targets import Labels, label_column
 from georama.sources.text import READERS, Text, installed
+from georama.sources.thing_graphs import ThingTable
 from georama.sources.windows import Rasters
 from georama.sources.world_things import world_things
 from georama.trust.gains import paired_gain

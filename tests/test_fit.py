@@ -250,3 +250,17 @@ def test_the_command_line_says_what_went_wrong(
 
 def test_bands_of_the_table_have_what_blending_needs() -> None:
     assert all(b.unit for s in SENSORS.values() for b in s.bands)
+
+
+@pytest.mark.kit
+def test_a_scene_of_the_kit_is_written_so_that_it_is_known_again(tmp_path: Path) -> None:
+    from georama.verbs.data import scene
+
+    assert "raleigh" in scene()
+    picture, labels = scene("raleigh", tmp_path / "r")
+    found = open_scene(picture)
+    assert [b.key for b in found.bands][:2] == ["landsat-7:B1", "landsat-7:B2"]
+    assert found.notes == ()
+    with found.reader() as opened, rasterio.open(labels) as truth:
+        assert opened.read(slice(0, 5), slice(0, 5)).shape == (6, 5, 5)
+        assert truth.shape == found.grid.shape

@@ -236,6 +236,12 @@ def test_slivers_and_specks_have_a_point():
     assert np.bincount(owner, weights=weight) == pytest.approx(np.ones(3))
 
 
+@pytest.mark.parametrize("wanted", [16, 32, 48, 64])
+def test_few_points_of_a_field_have_their_mean_in_its_middle(wanted):
+    points, _, _ = points_inside(frame(shapely.box(10, -1, 12, 1)), wanted)
+    np.testing.assert_allclose(points.mean(0), [11, 0], atol=0.04)
+
+
 def test_points_inside_of_nothing_and_of_points_only():
     points, owner, weight = points_inside(frame(shapely.Point(3, 4)))
     assert points.tolist() == [[3, 4]]

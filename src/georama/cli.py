@@ -235,6 +235,18 @@ def table(
     print(f"Next: georama map {shlex.quote(str(out))} --target {about['target']}{unit}")
 
 
+@data_app.command()
+def scene(
+    name: Annotated[str | None, typer.Argument(help="A scene; none lists them.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default NAME.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a real scene of the kit and its labels, to fit and predict with."""
+    from georama.verbs.data import scene
+
+    print("\n".join(scene(name, out)))
+
+
 def _show(table: pd.DataFrame) -> None:
     """Print a table with aligned columns and no more than its own words."""
     cells = [[str(name) for name in table.columns]]

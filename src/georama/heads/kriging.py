@@ -28,6 +28,8 @@ from georama.sampling.splits import thin
 COMPONENTS = 64
 ZONAL = 20.0
 """Each of the four zonal numbers weighs as much as so many of the view's."""
+LEADING = 1
+"""Numbers of the view that have a linear term of their own."""
 LEAST_ZONAL = 0.1
 """Spread of the zonal numbers at the least: on a strip of latitudes a trend would be anything."""
 PRIOR = 0.02
@@ -91,6 +93,8 @@ def _terms(
         _Term("features", None, -1.0, None),
         # The trend with latitude goes on where the covariances above have decayed to nothing.
         _Term("zonal", None, -1.0, None),
+        # So do those of the few numbers that the label follows most, such as height for heat.
+        _Term("leading", None, -1.0, None),
     )
     layers = (_Term("beside", _smooth, 0.0, 0.0), _Term("beside", None, -1.0, None))
     return (
@@ -143,8 +147,29 @@ class Kriging:
     def _features(self, inputs: Inputs, state: dict[str, NDArray]) -> NDArray[np.float32]:
         if not self.view:
             return np.empty((len(inputs), 0), dtype=np.float32)
-        z = np.clip((self._seen(inputs) - state["mean"]) * state["scale"], -6, 6)
-        return (z @ state["axes"]).astype(np.float32)
+        return (self._scaled(inputs, state) @ state["axes"]).astype(np.float32)
+
+    def _scaled(self, inputs: Inputs, state: dict[str, NDArray]) -> NDArray[np.float64]:
+        """What is seen of places, with the mean and spread of the training places taken out."""
+        return np.clip((self._seen(inputs) - state["mean"]) * state["scale"], -6, 6)
+
+    def _leading(
+        self, inputs: Inputs, state: dict[str, NDArray], rest: Matrix
+    ) -> NDArray[np.int64]:
+        """The numbers that the label follows most, one after the other, beside latitude."""
+        z = self._scaled(inputs, state)
+        zonal = z.shape[1] - inputs.zonal.shape[1]
+        chosen: list[int] = []
+        for _ in range(LEADING):
+            taken = np.concatenate([np.ones((len(z), 1)), z[:, zonal:], z[:, chosen]], axis=1)
+            basis, _ = np.linalg.qr(taken)
+            left = rest - basis @ (basis.T @ rest)
+            free = z[:, :zonal] - basis @ (basis.T @ z[:, :zonal])
+            length = np.maximum(np.linalg.norm(free, axis=0), 0.1 * np.sqrt(len(z)))
+            follows = np.square((free.T @ left) / length[:, None]).sum(1)
+            follows[chosen] = -1.0
+            chosen.append(int(follows.argmax()))
+        return np.array(chosen, dtype=np.int64)
 
     def _sides(self, inputs: Inputs, state: dict[str, NDArray]) -> dict[str, Matrix]:
         """What the summands of the covariance read of places."""
@@ -154,6 +179,7 @@ class Kriging:
             at = slice(-inputs.zonal.shape[1], None)
             spread = np.maximum(1 / np.maximum(state["scale"][at], 1e-6), LEAST_ZONAL)
             sides["zonal"] = (inputs.zonal - state["mean"][at]) / (2 * spread)
+            sides["leading"] = self._scaled(inputs, state)[:, state["leading.at"].astype(int)]
         if self.beside:
             sides["beside"] = inputs.views[self.beside]
         return sides
@@ -283,6 +309,8 @@ class Kriging:
         spread = np.maximum((target - base).std(0), 1e-9)
         rest = (target - base) / spread
         state |= {"spread": spread, "vectors": vectors, "rest": rest}
+        if self.view:
+            state["leading.at"] = self._leading(inputs, state, rest)
         fitted = replace(self, state=state)
         sides = fitted._sides(inputs, state)
         state |= {name: side for name, side in sides.items() if name != "position"}

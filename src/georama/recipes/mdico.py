@@ -46,7 +46,7 @@ CARD = Card(
     "given. The second classifier sees the unused half unless `compat` is set.",
     known_limits=(
         "Every series has the dates of training: what a step means is learned.",
-        "No gain over training each sensor alone beyond noise was measured in docs/imagery.md.",
+        "Against each sensor alone it gained nothing beyond noise in docs/imagery.md.",
     ),
 )
 

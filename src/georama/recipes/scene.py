@@ -62,7 +62,7 @@ class Scene:
         heads: Of each attention.
         filters: Learned matrices that every band's filters are mixed from.
         head: For tasks: see `heads.dense.with_head`; the first there without it.
-        pretrained: Start from the packaged weights (or from `tensors`); else from scratch.
+        pretrained: Start from what `pretrain` has learned; else from scratch.
         frozen: Leave the encoder as it is when fitting.
         seed: Of initial values and batches.
         bands: That it was fitted to, in their order.
@@ -299,17 +299,9 @@ class Scene:
             filters=self.filters,
         )  # fmt: skip
         learned = self.tensors
-        if not learned and self.pretrained and (folder := _packaged()):
-            learned = load_model(folder, "Scene").tensors
         own = {k[8:]: torch.from_numpy(v) for k, v in learned.items() if k.startswith("encoder.")}
         if own and self.pretrained:
-            try:
-                encoder.load_state_dict(own)
-            except RuntimeError:
-                raise UsageError(
-                    "the packaged weights are of another size",
-                    remedy="give pretrained=False, or leave width, depth and heads as they are",
-                ) from None
+            encoder.load_state_dict(own)
         return encoder
 
     def _ready(self) -> Any:
@@ -323,14 +315,6 @@ class Scene:
                 network = self._encoder()
             self._run = network.eval().requires_grad_(False)
         return self._run
-
-
-def _packaged() -> Path | None:
-    """Where the weights that we ship lie, None where they do not."""
-    import georama.weights
-
-    folder = Path(next(iter(georama.weights.__path__))) / "scene"
-    return folder if (folder / "card.json").exists() else None
 
 
 def _part(chips: Chips, side: int, draw: np.random.Generator) -> Batch:

@@ -29,10 +29,9 @@ def packaged_scene(name: str) -> Scene:
     return _OPEN[name]()
 
 
-def packaged_labels(name: str) -> Path:
+def packaged_labels(name: str) -> Path | None:
     """The labels of a scene: land use of raleigh or brandenburg, the quality band of alabama."""
-    package, inside = _LABELS[name]
-    return member(package, inside)
+    return member(*_LABELS[name]) if name in _LABELS else None
 
 
 def _files(package: str, folder: str, ending: str, without: str = "-") -> list[Path]:

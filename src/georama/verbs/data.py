@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -120,3 +121,50 @@ def table(name: str, out: str | Path, *, n: int | None = None, seed: int = 0) ->
     with writing(out) as part:
         frame.to_csv(part, index=False)
     return frame
+
+
+def scene(name: str | None = None, out: str | Path | None = None) -> list[str]:
+    """Write a real scene of the kit and its labels as files to fit and predict with.
+
+    Args:
+        name: Of the scene; None lists them.
+        out: Folder for `scene.tif` (physical values, its bands named) and, where the package has
+            any, `labels` beside it.
+
+    Returns:
+        The files, or the names that there are.
+
+    Raises:
+        UsageError: No scene has that name.
+    """
+    from shutil import copyfile
+
+    import rasterio
+
+    from georama.products.atomic import output_folder, writing
+    from georama.sources.packaged_scenes import packaged_labels, packaged_scene, scene_names
+
+    if name is None:
+        return scene_names()
+    found = packaged_scene(name)
+    folder = output_folder(out or name)
+    height, width = found.grid.shape
+    about: Any = {
+        "driver": "GTiff", "dtype": "float32", "count": len(found.bands), "nodata": float("nan"),
+        "height": height, "width": width, "crs": str(found.grid.crs),
+        "transform": found.grid.transform, "compress": "deflate", "predictor": 3, "tiled": True,
+    }  # fmt: skip
+    with (
+        found.reader() as opened,
+        writing(folder / "scene.tif") as part,
+        rasterio.open(part, "w", **about) as target,
+    ):
+        target.write(opened.read(slice(0, height), slice(0, width)))
+        target.descriptions = [band.key for band in found.bands]
+        target.units = [band.unit for band in found.bands]
+    written = [str(folder / "scene.tif")]
+    if (labels := packaged_labels(name)) is not None:
+        with writing(folder / f"labels{labels.suffix}") as part:
+            copyfile(labels, part)
+        written.append(str(folder / f"labels{labels.suffix}"))
+    return written
