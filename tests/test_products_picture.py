@@ -198,3 +198,14 @@ def test_the_shore_shows_the_cell_beside():
     wide = _widened(layer)
     assert (wide[:3, :3] == 5.0).all()
     assert np.isnan(wide[3]).all()
+
+
+def test_all_shares_are_drawn_beside_each_other(mapped, tmp_path):
+    parts = ("prediction", "lower", "upper")
+    shares = mapped[["applicable"]].assign(
+        {f"{part}_{name}": mapped[part] * k
+         for k, name in enumerate(("woods", "fields", "town"), 1) for part in parts}
+    ).assign_attrs(mapped.attrs, title="Shares of woods, fields and town")  # fmt: skip
+    picture = image.imread(draw_map(shares, None, tmp_path / "m.png"))
+    assert picture.shape[1] == 1600
+    assert (picture[:, -6:, :3] == 1).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,8 @@ def draw_map(
         path: The file to write, ending in .png.
         values: Truth at the places (class indices for a class map), coloured like the map; without
             it the column of places named like the target is used, if there is one.
-        share: Of a map of several targets, the one to draw; the first by default.
+        share: Of a map of several targets, the one to draw; by default all beside each other, on
+            one scale and without intervals and places.
 
     Returns:
         The path of the picture.
@@ -74,7 +75,7 @@ def draw_map(
 
     target = Path(path)
     if not share and "prediction" not in mapped:
-        share = share_names(mapped)[0]
+        return _draw_shares(mapped, target)
     seen = overview(mapped, most=2400, share=share)
     frame = _Frame.of(seen)
     most = _MOST_CLASSES if frame.aspect < _WIDER else 2 * _MOST_CLASSES
@@ -99,9 +100,53 @@ def draw_map(
         frame.outline(side, shores, labels=False, size=10)
     title = str(mapped.attrs.get("title", ""))
     if share:
-        title = f"{share}, one of {len(share_names(mapped))} shares (the report has all)"
+        title = f"{share}, one of {len(share_names(mapped))} shares"
     layout.titles(figure, look, title)
     layout.legends(figure, look, dots, view)
+    with writing(target) as temporary:
+        figure.savefig(temporary, format="png", dpi=_DPI, metadata={"Title": look.title})
+    return target
+
+
+def _draw_shares(mapped: xr.Dataset, target: Path) -> Path:
+    """All shares as small maps on one scale."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = share_names(mapped)
+    seen = {name: overview(mapped, most=1200, share=name) for name in names}
+    frame = _Frame.of(seen[names[0]])
+    across = min(len(names), 3 if frame.aspect < _WIDER else 2)
+    down = math.ceil(len(names) / across)
+    margin, gap, head, foot = 40, 24, 78, 110
+    wide = (_WIDE - 2 * margin - gap * (across - 1)) / across
+    tall = wide / frame.aspect
+    height = round(head + down * (tall + 44) + foot)
+    every = np.concatenate([one.value.ravel() for one in seen.values()])
+    look = replace(
+        _Look.of(seen[names[0]], dict(mapped.attrs), 0), scale=amount_scale(every, "regression")
+    )
+    layout = _Layout(
+        height, (margin, 0, wide, tall), None, (_WIDE * 0.2, 62, _WIDE * 0.6, 18), (0, 0, 0, 0),
+        (0, 0, 0, 0), height - 12,
+    )  # fmt: skip
+    figure = Figure(figsize=(_WIDE / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    shores = list(_shorelines(frame))
+    for k, name in enumerate(names):
+        left = margin + k % across * (wide + gap)
+        bottom = height - head - (k // across + 1) * (tall + 44) + 10
+        axes = layout.axes(figure, (left, bottom, wide, tall))
+        view = frame.view(seen[name], round(wide * 1.5))
+        frame.paint(axes, look.colours(view.value), view, hatch=True)
+        frame.outline(axes, shores, labels=False, size=10)
+        figure.text(
+            left / _WIDE, (bottom + tall + 8) / height, _safe(_cut(name, 40)), fontsize=14,
+            color=_INK, va="bottom", ha="left",
+        )  # fmt: skip
+    layout.titles(figure, look, str(mapped.attrs.get("title", "")))
+    words = "share, the same scale for all; hatched where extrapolated"
+    layout.draw_bar(figure, layout.bar, look.scale or Scale(0.0, 1.0), words, 13)
     with writing(target) as temporary:
         figure.savefig(temporary, format="png", dpi=_DPI, metadata={"Title": look.title})
     return target
@@ -536,14 +581,14 @@ class _Layout:
 
     def legends(self, figure: Figure, look: _Look, dots: _Dots | None, view: _View) -> None:
         if look.scale is not None:
-            self._bar(figure, self.bar, look.scale, look.named(look.title), 13)
+            self.draw_bar(figure, self.bar, look.scale, look.named(look.title), 13)
         if self.side is not None:
             # What it shows stands above the small map.
             unit = "" if look.scale is None else look.unit
-            self._bar(figure, self.side_bar, look.doubt, unit, 12)
+            self.draw_bar(figure, self.side_bar, look.doubt, unit, 12)
         self._words(figure, look, dots, view)
 
-    def _bar(
+    def draw_bar(
         self, figure: Figure, box: tuple[float, ...], scale: Scale, title: str, size: int
     ) -> None:
         from matplotlib.cm import ScalarMappable
