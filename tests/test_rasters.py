@@ -311,7 +311,7 @@ def test_too_many_pixels_are_refused(tmp_path):
 def test_no_crs_no_place_and_complex_numbers(write):
     path = write(noise(), crs=None)
     assert complaint(path).endswith(
-        "has none; write it into the file with gdal_edit.py -a_srs EPSG:xxxx"
+        "has none; write it into the file with: rio edit-info --crs EPSG:xxxx FILE"
     )
     assert read(path, crs="EPSG:32633").odc.geobox.crs.epsg == 32633
     assert "EPSG:1" in complaint(path, UsageError, crs="EPSG:1")

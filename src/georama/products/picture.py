@@ -238,8 +238,8 @@ def _draw_dots(axes: Axes, frame: _Frame, dots: _Dots, look: _Look) -> None:
         outlines = [np.column_stack(frame.there.transform(*ring.T)) for ring in dots.rings]
         lines = LineCollection(outlines, colors=_INK, linewidths=0.5, alpha=0.7, zorder=5)
         axes.add_collection(lines)
-    size = float(np.clip(9000 / max(inside.sum(), 1), 1.2, 46))
-    edge = 0.9 if size > 12 else 0.35 if size > 5 else 0.0
+    size = float(np.clip(9000 / max(inside.sum(), 1), 2.5, 46))
+    edge = 0.9 if size > 12 else 0.35 if size > 5 else 0.15
     face: Any = "white"
     if dots.values is not None:
         known = inside & np.isfinite(dots.values)
@@ -251,7 +251,7 @@ def _draw_dots(axes: Axes, frame: _Frame, dots: _Dots, look: _Look) -> None:
         face = look.colours(dots.values[inside]) / 255.0
     # The light ring keeps a dark dot visible on a dark map.
     # Of thousands, rings would bury the map.
-    if edge:
+    if size > 5:
         axes.scatter(
             x[inside], y[inside], s=size, c="none", edgecolors="white", linewidths=3 * edge,
             zorder=8,

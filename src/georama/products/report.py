@@ -402,7 +402,7 @@ def _facts(scores: Mapping[str, Any]) -> str:
     facts: list[tuple[str, str]] = []
     metric = str(scores.get("metric", "r2"))
     chosen = _chosen(scores)
-    unit = str(scores.get("unit", ""))
+    unit = _error_unit(scores)
     for scheme in ("blocks", "far"):
         value = (chosen.get(scheme) or {}).get(metric)
         if _fine(value):
@@ -440,6 +440,11 @@ def _facts(scores: Mapping[str, Any]) -> str:
     return f'<div class="facts">{cells}</div>' if facts else ""
 
 
+def _error_unit(scores: Mapping[str, Any]) -> str:
+    """The unit of an error: of a day of the year, days."""
+    return str(scores.get("unit") or "").replace("day of year", "days")
+
+
 def _applicable_of(scores: Mapping[str, Any]) -> str:
     of = str((scores.get("applicability") or {}).get("of", "map"))
     return f"of the {of} {'is' if of == 'map' else 'are'} applicable"
@@ -469,7 +474,7 @@ def _score_section(scores: Mapping[str, Any]) -> str:
         for name in metrics
     }
     head = "".join(f'<th class="group" colspan="{len(metrics)}">{s}</th>' for s in schemes)
-    unit = str(scores.get("unit", ""))
+    unit = _error_unit(scores)
     names = "".join(
         f'<th class="{"first" if i == 0 else ""}">{escape(_metric(name))}</th>'
         for _ in schemes

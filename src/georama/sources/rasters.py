@@ -251,7 +251,7 @@ def _checked(name: str, dataset: Any, crs: str | None) -> Raster:
     if not known:
         raise DataError(
             f"a raster needs a CRS, {name} has none",
-            remedy="write it into the file with gdal_edit.py -a_srs EPSG:xxxx",
+            remedy="write it into the file with: rio edit-info --crs EPSG:xxxx FILE",
         )
     if dataset.transform.is_identity:
         raise DataError(
