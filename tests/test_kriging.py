@@ -9,13 +9,13 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from georama.geodesy import unit_vectors
-from georama.heads.kriging import ZONAL, Kriging, Process
+from georama.heads.kriging import LEADING_AT, ZONAL, Kriging, Process
 from georama.heads.learners import Inputs
 
 #            smooth: amplitude, reach;  rough: amplitude, reach;  noise (logarithms)
 POSITION = np.array([0.0, np.log(0.1), -1.0, np.log(0.02), np.log(0.05)])
-#             features: amplitude, reach, linear amplitude
-BOTH = np.concatenate([POSITION[:4], [-0.5, 0.3, -2.0, -1.5], POSITION[4:]])
+#             features: amplitude, reach, linear amplitude; latitude; the leading number
+BOTH = np.concatenate([POSITION[:4], [-0.5, 0.3, -2.0, -1.5, -1.8], POSITION[4:]])
 
 
 def places(n=60, seed=0, width=4):
@@ -70,7 +70,7 @@ def test_its_deviation_is_that_of_scikit_learn():
         Kriging("k").fit(inputs, target).deviation(asked)
 
 
-def brute(log, inputs, target, asked, positioned=True):
+def brute(log, inputs, target, asked, leading, positioned=True):
     """Prediction by the formula, in double precision, features included."""
     seen = [np.concatenate([i.views["embedding"], i.zonal], axis=1) for i in (inputs, asked)]
     mean, spread = seen[0].mean(0), seen[0].std(0)
@@ -93,7 +93,9 @@ def brute(log, inputs, target, asked, positioned=True):
         total = total + np.exp(log[at]) * (1 + r) * np.exp(-r)
         total = total + np.exp(log[at + 2]) * features[i] @ features[j].T
         trend = [(x[:, -4:] - mean[-4:]) / (2 * np.maximum(spread[-4:], 0.1)) for x in seen]
-        return total + np.exp(log[at + 3]) * trend[i] @ trend[j].T
+        total = total + np.exp(log[at + 3]) * trend[i] @ trend[j].T
+        most = [np.clip((x - mean) / spread, -6, 6)[:, [leading]] for x in seen]
+        return total + np.exp(log[at + 4]) * most[i] @ most[j].T
 
     matrix = covariance(0, 0) + (np.exp(log[-1]) + 1e-6) * np.eye(len(inputs))
     z = (target - target.mean(0)) / target.std(0)
@@ -108,7 +110,10 @@ def test_with_surroundings_it_is_the_formula(positioned):
     # With parameters given, the standardisation has to be known too: it is that of a first fit.
     tuned = Kriging(view="embedding", positioned=positioned, tuned_on=20).fit(inputs, target)
     fitted = replace(tuned, log_parameters=log).fit(inputs, target)
-    expected = brute(log, inputs, target, asked, positioned)
+    leading = int(fitted.state[LEADING_AT][0])
+    seen = np.concatenate([inputs.views["embedding"], inputs.zonal], axis=1)
+    assert leading < seen.shape[1] - 4
+    expected = brute(log, inputs, target, asked, leading, positioned)
     np.testing.assert_allclose(fitted(asked) / target.std(0), expected / target.std(0), atol=5e-4)
 
 

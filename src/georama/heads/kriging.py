@@ -28,8 +28,8 @@ from georama.sampling.splits import thin
 COMPONENTS = 64
 ZONAL = 20.0
 """Each of the four zonal numbers weighs as much as so many of the view's."""
-LEADING = 1
-"""Numbers of the view that have a linear term of their own."""
+LEADING, LEADING_AT = 1, "leading.at"
+"""Numbers of the view that have a linear term of their own, and where the state keeps which."""
 LEAST_ZONAL = 0.1
 """Spread of the zonal numbers at the least: on a strip of latitudes a trend would be anything."""
 PRIOR = 0.02
@@ -81,7 +81,11 @@ class _Term:
 
 
 def _terms(
-    with_view: bool, with_position: bool, span: float, with_layers: bool = False
+    with_view: bool,
+    with_position: bool,
+    span: float,
+    with_layers: bool = False,
+    with_leading: bool = True,
 ) -> tuple[_Term, ...]:
     """The summands and their starting values in logarithms; `span` is the data's own extent."""
     position = (
@@ -93,9 +97,10 @@ def _terms(
         _Term("features", None, -1.0, None),
         # The trend with latitude goes on where the covariances above have decayed to nothing.
         _Term("zonal", None, -1.0, None),
-        # So do those of the few numbers that the label follows most, such as height for heat.
-        _Term("leading", None, -1.0, None),
     )
+    # So does that with the number that the label follows most, such as height for heat.
+    if with_leading:
+        features += (_Term("leading", None, -1.0, None),)
     layers = (_Term("beside", _smooth, 0.0, 0.0), _Term("beside", None, -1.0, None))
     return (
         (position if with_position else ())
@@ -179,7 +184,9 @@ class Kriging:
             at = slice(-inputs.zonal.shape[1], None)
             spread = np.maximum(1 / np.maximum(state["scale"][at], 1e-6), LEAST_ZONAL)
             sides["zonal"] = (inputs.zonal - state["mean"][at]) / (2 * spread)
-            sides["leading"] = self._scaled(inputs, state)[:, state["leading.at"].astype(int)]
+            if LEADING_AT in state:  # models of earlier versions have none
+                at = state[LEADING_AT].astype(int)
+                sides["leading"] = self._scaled(inputs, state)[:, at]
         if self.beside:
             sides["beside"] = inputs.views[self.beside]
         return sides
@@ -214,7 +221,8 @@ class Kriging:
     @property
     def _summands(self) -> tuple[_Term, ...]:
         span = float(self.state["span"][0])
-        return _terms(bool(self.view), self.positioned, span, bool(self.beside))
+        leading = LEADING_AT in self.state
+        return _terms(bool(self.view), self.positioned, span, bool(self.beside), leading)
 
     def _covariance(self, distances: list[Matrix], log: NDArray[np.float64]) -> Matrix:
         total: Any = 0.0
@@ -310,7 +318,7 @@ class Kriging:
         rest = (target - base) / spread
         state |= {"spread": spread, "vectors": vectors, "rest": rest}
         if self.view:
-            state["leading.at"] = self._leading(inputs, state, rest)
+            state[LEADING_AT] = self._leading(inputs, state, rest)
         fitted = replace(self, state=state)
         sides = fitted._sides(inputs, state)
         state |= {name: side for name, side in sides.items() if name != "position"}
