@@ -11,6 +11,7 @@ from georama import cli
 ROOT = Path(__file__).parents[1]
 NEEDS_KIT = re.compile(
     r"data fetch|data table \w|georama map (cities|houses)\.csv|--model geoclip|temperature/model"
+    r"|raleigh"
 )
 PLACES = """lon,lat,name,temperature
 24.94,60.17,Helsinki,6.5
