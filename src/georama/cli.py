@@ -222,7 +222,7 @@ def table(
         if as_json:
             print(sets.to_json(orient="records", indent=2, force_ascii=False))
         else:
-            _show(sets.filter(["name", "target", "unit", "kind", "what", "licence"]))
+            _show(sets.filter(["name", "target", "unit", "kind", "from", "what", "licence"]))
         return
     out = out or Path(f"{name}.csv")
     written = table(name, out, n=n, seed=seed)

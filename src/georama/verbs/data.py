@@ -90,11 +90,15 @@ def build() -> Path:
 
 
 def list_tables() -> pd.DataFrame:
-    """The labelled sets: columns name, target, unit, kind, licence, what."""
+    """The labelled sets: columns name, target, unit, kind, from, licence, what.
+
+    `from` is a package of the kit, or the variable that names the folder of sample sets.
+    """
     rows = []
     for entry in labels.LABELS.values():
         target, about = next(iter(entry.targets.items()))
         row = {"name": entry.name, "target": target, "unit": about.unit, "kind": about.kind}
+        row["from"] = entry.package or "$GEORAMA_SHARED_DATA"
         rows.append({**row, "licence": entry.licence, "what": entry.title})
     return pd.DataFrame(rows)
 
