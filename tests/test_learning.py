@@ -260,5 +260,5 @@ def test_bfloat16_learns_too():
 
 def test_a_device_that_is_not_there_is_told():
     assert find_device("cpu") == "cpu"
-    with pytest.raises(UsageError, match="'nowhere' is not at hand"):
+    with pytest.raises(UsageError, match="“nowhere” is not at hand"):
         find_device("nowhere")

@@ -489,9 +489,11 @@ def undisturbed(tmp_path_factory):
 
 def stopped(command, out, by):
     """Run the command and stop it by a signal once two blocks are painted."""
+    # What runs in the background of a shell is deaf to Ctrl-C, and so would be its child.
     process = subprocess.Popen(
-        [*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+        [*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     try:
         until = time.monotonic() + 120
         while len(list(out.glob(".unfinished/rows-*"))) < 2 and time.monotonic() < until:

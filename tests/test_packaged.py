@@ -154,7 +154,7 @@ def test_the_demo_group_holds_the_cities_and_the_climate_points():
 
 
 def test_an_unknown_package_names_the_nearest(tiny):
-    with pytest.raises(UsageError, match=r"'tiny_mop'.*nearest: tiny-map"):
+    with pytest.raises(UsageError, match=r"“tiny_mop”.*nearest: tiny-map"):
         kit.member("tiny_mop", "x")
 
 
