@@ -15,7 +15,7 @@ from georama.card import Card
 from georama.chips import Chips
 from georama.errors import DataError, UsageError
 from georama.heads.fitting import fit_task, purpose_text, read_purpose, tell
-from georama.learning import adamw, train
+from georama.learning import Course, adamw, train
 from georama.model_folder import load_model, save_model
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def train_hidden(
     seed: int,
     title: str,
     report: Callable[[str], None] | None = None,
+    course: Course | None = None,
 ) -> list[dict[str, float]]:
     """Train a module on its `losses(batch, generator)`; returns the history of losses.
 
@@ -88,12 +89,17 @@ def train_hidden(
         seed: Of batches and of what is hidden.
         title: Of the progress bar.
         report: Called with a line of losses now and then.
+        course: From `georama pretrain`, in place of steps, batch and seed.
     """
     import torch
 
+    course = course or Course(steps=steps, batch=batch, seed=seed)
+    places = course.batch or batch
+    module.to(course.device)
+
     def loss_at(step: int) -> dict[str, torch.Tensor]:
         draw = np.random.default_rng([seed, step])
-        shown = draw_batch(sets, batch, draw)
+        shown = draw_batch(sets, places, draw).to(course.device)
         generator = torch.Generator().manual_seed(int(draw.integers(2**31)))
         return module.losses(shown, generator)
 
@@ -101,10 +107,10 @@ def train_hidden(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         history = train(
-            module, adamw(module, rate, decay), loss_at, steps=steps, title=title,
-            warmup=min(100, steps // 10), report=report,
+            module, adamw(module, rate, decay), loss_at, **course.loop, samples=places,
+            title=title, fingerprint=f"{title} {seed} {places} {rate} {decay}", report=report,
         )  # fmt: skip
-    module.eval()
+    module.to("cpu").eval()
     return history
 
 
@@ -134,7 +140,7 @@ def pretrain_on(recipe: Any, network: Any, sets: Sequence[Chips], **course: Any)
     title = f"Pretraining {type(recipe).__name__}"
     history = train_hidden(network, sets, seed=recipe.seed, title=title, **course)
     training = {
-        "chips": sum(len(some) for some in sets), "steps": course["steps"],
+        "chips": sum(len(some) for some in sets), "steps": (history or [{"step": 0}])[-1]["step"],
         "batch": course["batch"], "seed": recipe.seed, "losses": _last(history),
     }  # fmt: skip
     return replace(

@@ -31,6 +31,7 @@ from georama.errors import DataError
 if TYPE_CHECKING:
     from georama.chips import Chips
     from georama.heads.tasks import Task
+    from georama.learning import Course
 
 CARD = Card(
     name="floro",
@@ -145,6 +146,7 @@ class FLORO:
         batch: int = 16,
         rate: float = 1e-3,
         decay: float = 0.05,
+        course: Course | None = None,
         report: Callable[[str], None] | None = None,
     ) -> FLORO:
         """Learn to tell hidden patches, without labels.
@@ -155,6 +157,7 @@ class FLORO:
             batch: Places a step.
             rate: Peak learning rate.
             decay: Weight decay of the matrices.
+            course: From `georama pretrain`, in place of steps and batch.
             report: Called with a line of losses now and then.
         """
         from georama.encoders.availability import scale_of
@@ -166,7 +169,15 @@ class FLORO:
             raise DataError(f"FLORO is pretrained on chips of one size, got {sorted(grids)}")
         network = self.autoencoder(grids.pop(), scale_of(sets))
         return pretrain_on(
-            self, network, sets, steps=steps, batch=batch, rate=rate, decay=decay, report=report
+            self,
+            network,
+            sets,
+            steps=steps,
+            batch=batch,
+            rate=rate,
+            decay=decay,
+            course=course,
+            report=report,
         )
 
     def encoder(self, scale: tuple[NDArray[Any], NDArray[Any]] | None = None) -> Any:

@@ -32,6 +32,7 @@ from georama.errors import DataError
 if TYPE_CHECKING:
     from georama.chips import Chips
     from georama.heads.tasks import Task
+    from georama.learning import Course
 
 CARD = Card(
     name="less_vit",
@@ -168,6 +169,7 @@ class LESSViT:
         batch: int = 8,
         rate: float = 1e-3,
         decay: float = 0.05,
+        course: Course | None = None,
         report: Callable[[str], None] | None = None,
     ) -> LESSViT:
         """Learn to tell hidden channels and places (HyperMAE), without labels.
@@ -178,13 +180,14 @@ class LESSViT:
             batch: Places a step.
             rate: Peak learning rate.
             decay: Weight decay of the matrices.
+            course: From `georama pretrain`, in place of steps and batch.
             report: Called with a line of losses now and then.
         """
         from georama.heads.pretraining import pretrain_on, sets_of
 
         return pretrain_on(
             self, self.autoencoder(), sets_of(chips, self.patch_px), steps=steps, batch=batch,
-            rate=rate, decay=decay, report=report,
+            rate=rate, decay=decay, course=course, report=report,
         )  # fmt: skip
 
     def encoder(self) -> Any:
