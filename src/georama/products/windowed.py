@@ -42,6 +42,8 @@ class Windows:
     overlap: int
 
     def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UsageError(f"--window is a number of pixels from 1, got {self.size}")
         if not 0 <= self.overlap < self.size:
             raise UsageError(
                 f"windows of {self.size} pixels can overlap by 0 to {self.size - 1}, got "

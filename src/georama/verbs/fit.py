@@ -17,8 +17,8 @@ from georama.errors import DataError, UsageError
 from georama.heads.controls import Forest
 from georama.heads.tasks import UNKNOWN, Kind, Task
 from georama.progress import tell
-from georama.sampling.cutting import Labelled, cut_scenes, read_chips, split
-from georama.sources.scene_labels import chip_table, open_labels
+from georama.sampling.cutting import Labelled, check_windows, cut_scenes, read_chips, split
+from georama.sources.scene_labels import amounts_of, chip_table, open_labels
 from georama.sources.scenes import RASTERS, open_scene
 from georama.trust.confusion import (
     amount_scores,
@@ -115,7 +115,9 @@ class SceneModel:
                 recipe_class(told["recipe"]).load(folder), int(told["chip_px"]),
                 float(told["pixel_m"]), quantiles, Novelty.restore(arrays), told["scores"],
             )  # fmt: skip
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        # A file that holds JSON of another shape fails by its type.
+        except (OSError, ValueError, LookupError, TypeError, AttributeError,
+                SafetensorError) as error:  # fmt: skip
             raise DataError(
                 f"{folder} holds no whole model of scenes ({error})",
                 remedy="give the folder model/ that georama fit wrote",
@@ -190,6 +192,7 @@ def fit(
     from georama.products.atomic import output_folder, writing
     from georama.products.provenance import as_json, provenance
 
+    check_windows(chip, chips)
     kind = recipe_class(recipe)
     options = options_of(kind, dict(settings or {}))
     named: dict[str, Any] = {
@@ -320,7 +323,8 @@ def _read(
         )  # fmt: skip
         files = [path for scene in scenes for path in scene.paths]
         return labelled, asked, list(dict.fromkeys(notes)), files + labels
-    if len(data) > 1 or task in ("segmentation", "pixel_regression"):
+    one_raster = data[0].suffix.lower() in RASTERS
+    if len(data) > 1 or one_raster or task in ("segmentation", "pixel_regression"):
         raise UsageError(
             f"nothing tells the labels of {listing([p.name for p in data])}",
             remedy="name them with --labels, or give a folder a class or a CSV of chips",
@@ -332,7 +336,7 @@ def _read(
     first = open_scene(table.paths[0], **named)
     amounts = task == "regression" or (task is None and table.labels.dtype.kind == "f")
     if amounts:
-        truth, classes = table.labels.astype(np.float32), ()
+        truth, classes = amounts_of(table.labels, target or "the class", data[0]), ()
     else:
         words = table.labels.astype(str)
         names, codes = np.unique(words, return_inverse=True)

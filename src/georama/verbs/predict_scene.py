@@ -73,7 +73,8 @@ def predict_scene(
     found = {}
     for path in scenes:
         scene = open_scene(path, sensor_name=sensor, bands=bands, crs=crs)
-        size = window or (2 * fitted.chip_px if fitted.task.dense else fitted.chip_px)
+        size = 2 * fitted.chip_px if fitted.task.dense else fitted.chip_px
+        size = window if window is not None else size
         share = overlap if overlap is not None else size // 4 if fitted.task.dense else 0
         cut = Windows(scene.grid.shape[0], scene.grid.shape[1], size, share)
         notes = [*scene.notes, *_unlike(fitted, scene)]

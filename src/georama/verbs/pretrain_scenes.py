@@ -17,7 +17,7 @@ from georama.errors import DataError, UsageError
 from georama.learning import Course, find_device, join, leave
 from georama.model_folder import CARD
 from georama.progress import tell
-from georama.sampling.cutting import cut_unlabelled, together
+from georama.sampling.cutting import check_windows, cut_unlabelled, together
 from georama.sampling.splits import block_edge, blocks, deal
 from georama.sources.scenes import open_scene
 from georama.verbs.embed import PRETRAINING
@@ -83,6 +83,7 @@ def pretrain_scenes(
         )
     if not scenes:
         raise UsageError("pretraining on scenes needs a scene, none was given")
+    check_windows(chip, chips)
     if steps is None and minutes is None:
         minutes = MINUTES
     kind = recipes.find(recipe)
