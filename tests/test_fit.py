@@ -232,6 +232,11 @@ def test_what_fit_cannot_use_is_one_sentence(tmp_path: Path) -> None:
     (["--chip", "0"], "--chip is a number from 1, got 0", 2),
     (["--chips", "-3"], "--chips is a number from 1, got -3", 2),
     (["--chip", "90000"], "one chip of 90,000 × 90,000 pixels takes", 5),
+    (["--set", "steps=abc"], "steps of UNet is a whole number from 1, got 'abc'", 2),
+    (["--set", "widths=[]"], "widths of UNet is a list of whole numbers from 1", 2),
+    (["--set", "rate=NaN"], "rate of UNet is a number, got nan", 2),
+    (["--task", "guess"], "--task is one of classification, segmentation, ", 2),
+    (["--task", "regression"], "regression tells whole chips, --labels tell pixels", 2),
     (["--ignore", "2", "--ignore", "4"], "holds no code of a class", 3),
 ])  # fmt: skip
 def test_numbers_without_sense_are_refused_and_nothing_is_left(
@@ -270,6 +275,23 @@ def test_a_damaged_model_of_scenes_is_told(
     (model / name).unlink() if text is None else (model / name).write_text(text)
     with pytest.raises(DataError):
         SceneModel.load(model)
+
+
+@pytest.mark.parametrize(("given", "said", "code"), [
+    (["scene", "--steps", "0"], "--steps is a number above 0, got 0", 2),
+    (["scene", "--batch", "-1"], "--batch is a number above 0, got -1", 2),
+    (["scene", "--chip", "0"], "--chip is a number from 1, got 0", 2),
+    (["scene", "--steps", "1", "--chip", "3"], "chips of 3 pixels hold no patch of 4", 3),
+    (["floro", "--steps", "1"], "no recipe floro learns from scenes; there are scene", 2),
+])  # fmt: skip
+def test_pretraining_refuses_in_one_sentence_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str, code: int
+) -> None:
+    scene, _ = scene_with_water(tmp_path, 24)
+    out = tmp_path / "out"
+    assert run(["pretrain", given[0], str(scene), "--out", str(out), *given[1:]]) == code
+    assert said in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_model_of_scenes_has_no_places(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -64,9 +65,15 @@ def pretrainable() -> list[str]:
 
 
 def of_scenes() -> list[str]:
-    """The recipes that learn from scenes without labels: their `pretrain` takes sets of chips."""
+    """The recipes of `georama pretrain` on scenes: their `pretrain` takes sets and a course.
+
+    Others learn from chips without labels in Python alone.
+    """
     able = [name for name in names() if hasattr(find(name), "pretrain")]
-    return [name for name in able if name not in pretrainable()]
+    return [
+        name for name in able
+        if name not in pretrainable() and "course" in signature(find(name).pretrain).parameters
+    ]  # fmt: skip
 
 
 class Pretrainable(Protocol):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,6 +193,8 @@ def fit(
     from georama.products.provenance import as_json, provenance
 
     check_windows(chip, chips)
+    if task is not None and task not in get_args(Kind):
+        raise UsageError(f"--task is one of {listing(get_args(Kind))}, got {task}")
     kind = recipe_class(recipe)
     options = options_of(kind, dict(settings or {}))
     named: dict[str, Any] = {
@@ -299,6 +301,11 @@ def _read(
     if len(data) == 1 and all(p.is_dir() for p in paired):
         data, labels = _pairs(*paired)
     if labels:
+        if task in ("classification", "regression"):
+            raise UsageError(
+                f"{task} tells whole chips, --labels tell pixels",
+                remedy="ask for segmentation or pixel_regression, or leave out --task",
+            )
         scenes = [open_scene(files, **named) for files in scenes_in(data)]
         if len(labels) not in (1, len(scenes)):
             raise UsageError(
@@ -390,10 +397,37 @@ def options_of(kind: type, given: dict[str, Any]) -> tuple[dict[str, Any], dict[
             f"{kind.__name__} has no setting {wrong[0]}; there are "
             f"{listing(nearest(wrong[0], own | steps), most=20)}"
         )
+    types = {f.name: str(f.type) for f in fields(kind)}
+    types |= {
+        name: str(one.annotation)
+        for name, one in inspect.signature(kind.fit).parameters.items()  # pyright: ignore[reportAttributeAccessIssue]
+    }
+    for name, value in given.items():
+        if said := _unfit(types[name], name, value):
+            raise UsageError(f"{name} of {kind.__name__} is {said}, got {value!r}")
     return (
         {name: value for name, value in given.items() if name in own},
         {name: value for name, value in given.items() if name in steps and name not in own},
     )
+
+
+def _unfit(wanted: str, name: str, value: Any) -> str:
+    """What a setting of this annotation ought to be, where the value is no such thing."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    some = list(value) if isinstance(value, list | tuple) else []
+    least = 0 if name == "seed" else 1 if name in ("steps", "batch") else None
+    match wanted:
+        case "int" if type(value) is not int or (least is not None and value < least):
+            return "a whole number" + ("" if least is None else f" from {least}")
+        case "float" if not number or not np.isfinite(value):
+            return "a number"
+        case "bool" if not isinstance(value, bool):
+            return "true or false"
+        case "str" if not isinstance(value, str):
+            return "a word"
+        case "tuple[int, ...]" if not some or any(type(v) is not int or v < 1 for v in some):
+            return "a list of whole numbers from 1, like [8,16]"
+    return ""
 
 
 def _truth(task: Task, labelled: Labelled) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,9 @@ def pretrain_scenes(
     if not scenes:
         raise UsageError("pretraining on scenes needs a scene, none was given")
     check_windows(chip, chips)
+    for name, amount in (("--steps", steps), ("--batch", batch), ("--minutes", minutes)):
+        if amount is not None and not amount > 0:
+            raise UsageError(f"{name} is a number above 0, got {amount:g}")
     if steps is None and minutes is None:
         minutes = MINUTES
     kind = recipes.find(recipe)
@@ -138,7 +142,15 @@ def pretrain_scenes(
     model = kind(**own)
     if "seed" in {f.name for f in fields(model)} and "seed" not in own:
         model = replace(model, seed=seed)
-    learned = model.pretrain(train, course=course)
+    try:
+        learned = model.pretrain(train, course=course)
+    except (DataError, UsageError):
+        # It would fail again: there is nothing to go on with.
+        if crew.rank == 0:
+            _forget(folder / ".unfinished")
+            with suppress(OSError):  # it holds something else
+                folder.rmdir()
+        raise
     if crew.rank != 0:
         leave()
         return {}
