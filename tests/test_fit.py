@@ -231,9 +231,10 @@ def test_what_fit_cannot_use_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("given", "said", "code"), [
     (["--chip", "0"], "--chip is a number from 1, got 0", 2),
     (["--chips", "-3"], "--chips is a number from 1, got -3", 2),
-    (["--chip", "90000"], "one chip of 90,000 × 90,000 pixels takes", 5),
+    (["--chip", "90000"], "one window of 90,000 × 90,000 pixels takes", 5),
     (["--set", "steps=abc"], "steps of UNet is a whole number from 1, got 'abc'", 2),
     (["--set", "widths=[]"], "widths of UNet is a list of whole numbers from 1", 2),
+    (["--seed", "-1"], "--seed is a number from 0, got -1", 2),
     (["--set", "rate=NaN"], "rate of UNet is a number, got nan", 2),
     (["--task", "guess"], "--task is one of classification, segmentation, ", 2),
     (["--task", "regression"], "regression tells whole chips, --labels tell pixels", 2),
@@ -294,6 +295,15 @@ def test_pretraining_refuses_in_one_sentence_and_leaves_nothing(
     assert not out.exists()
 
 
+def test_a_file_in_the_place_of_the_model_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene, codes = scene_with_water(tmp_path, 24)
+    given = ["pretrain", "scene", str(scene), "--steps", "1", "--chip", "4"]
+    assert run([*given, "--out", str(codes)]) == 2
+    assert "an output folder is needed" in capsys.readouterr().err
+
+
 def test_a_model_of_scenes_has_no_places(
     fitted: tuple[Path, Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,6 +313,14 @@ def test_a_model_of_scenes_has_no_places(
     assert "predicts on scenes, --bbox asks for places" in capsys.readouterr().err
     assert run([*start, "--window", "0", *end]) == 2
     assert "--window is a number of pixels from 1, got 0" in capsys.readouterr().err
+    assert run([*start, "--window", "90000", *end]) == 5
+    assert "give a smaller --window" in capsys.readouterr().err
+    (tmp_path / "b").mkdir()
+    same = copy(scene, tmp_path / "b")
+    assert run([*start, str(same), *end]) == 2
+    assert "several scenes are called scene" in capsys.readouterr().err
+    assert run([*start, str(tmp_path / "gone.tif"), *end]) == 3
+    assert not (tmp_path / "scene").exists()
     assert run(["predict", str(tmp_path / "none"), str(scene), *end]) == 3
     assert "is no folder" in capsys.readouterr().err
 

@@ -473,7 +473,14 @@ def predict(
     from georama.wording import listing
 
     if is_scene_model(model):
-        places = {"--at": at, "--region": region, "--bbox": bbox, "--resolution": resolution}
+        places = {
+            "--at": at,
+            "--region": region,
+            "--bbox": bbox,
+            "--resolution": resolution,
+            "--sea": sea,
+            "--with": layers or None,
+        }
         if given := [name for name, value in places.items() if value is not None]:
             raise UsageError(
                 f"{model} predicts on scenes, {listing(given)} asks for places",

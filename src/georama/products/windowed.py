@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from georama.chips import Chips
-from georama.errors import UsageError
+from georama.errors import DataError, UsageError
 from georama.products.unfinished import Unfinished
 from georama.progress import progress
 from georama.sources.scenes import Scene, SceneReader
@@ -169,9 +169,9 @@ def strips_of(
 
 
 def _lost() -> dict[str, NDArray]:
-    raise UsageError(
+    raise DataError(
         "a finished strip of an earlier run is damaged",
-        remedy="remove the folder .unfinished beside the output and run again",
+        remedy="what was kept is removed now, run the same command again",
     )
 
 

@@ -87,7 +87,7 @@ def cut_scenes(
         DataError: No window holds a label.
         ResourceError: More windows than memory bears were asked for.
     """
-    _check_memory(chip_px, scenes[0])
+    check_memory(chip_px, scenes[0])
     corners = [
         (s, row, column)
         for s, scene in enumerate(scenes)
@@ -162,7 +162,7 @@ def cut_unlabelled(
     Raises:
         DataError: No window shows enough.
     """
-    _check_memory(chip_px, scene)
+    check_memory(chip_px, scene)
     height, width = scene.grid.shape
     begin, end, _ = columns.indices(width)
     corners = [
@@ -204,14 +204,14 @@ def together(some: Sequence[Chips]) -> Chips:
     )
 
 
-def _check_memory(chip_px: int, scene: Scene) -> None:
+def check_memory(chip_px: int, scene: Scene, option: str = "--chip") -> None:
     """Refuse windows of which memory does not bear one."""
     bytes_each = chip_px**2 * 4 * (len(scene.bands) + 1)
     if bytes_each > MOST_BYTES:
         raise ResourceError(
-            f"one chip of {chip_px:,} × {chip_px:,} pixels takes {bytes_each / 2**30:,.1f} GiB, "
+            f"one window of {chip_px:,} × {chip_px:,} pixels takes {bytes_each / 2**30:,.1f} GiB, "
             f"at most {MOST_BYTES / 2**30:.0f} GiB are held",
-            remedy="give a smaller --chip",
+            remedy=f"give a smaller {option}",
         )
 
 

@@ -193,6 +193,8 @@ def fit(
     from georama.products.provenance import as_json, provenance
 
     check_windows(chip, chips)
+    if seed < 0:
+        raise UsageError(f"--seed is a number from 0, got {seed}")
     if task is not None and task not in get_args(Kind):
         raise UsageError(f"--task is one of {listing(get_args(Kind))}, got {task}")
     kind = recipe_class(recipe)
@@ -398,12 +400,17 @@ def options_of(kind: type, given: dict[str, Any]) -> tuple[dict[str, Any], dict[
             f"{listing(nearest(wrong[0], own | steps), most=20)}"
         )
     types = {f.name: str(f.type) for f in fields(kind)}
+    usual = {f.name: f.default for f in fields(kind)}
     types |= {
         name: str(one.annotation)
         for name, one in inspect.signature(kind.fit).parameters.items()  # pyright: ignore[reportAttributeAccessIssue]
     }
+    usual |= {
+        name: one.default
+        for name, one in inspect.signature(kind.fit).parameters.items()  # pyright: ignore[reportAttributeAccessIssue]
+    }
     for name, value in given.items():
-        if said := _unfit(types[name], name, value):
+        if said := _unfit(types[name], usual[name], value):
             raise UsageError(f"{name} of {kind.__name__} is {said}, got {value!r}")
     return (
         {name: value for name, value in given.items() if name in own},
@@ -411,14 +418,15 @@ def options_of(kind: type, given: dict[str, Any]) -> tuple[dict[str, Any], dict[
     )
 
 
-def _unfit(wanted: str, name: str, value: Any) -> str:
-    """What a setting of this annotation ought to be, where the value is no such thing."""
+def _unfit(wanted: str, usual: Any, value: Any) -> str:
+    """What a setting of this annotation and default ought to be, where the value is not."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     some = list(value) if isinstance(value, list | tuple) else []
-    least = 0 if name == "seed" else 1 if name in ("steps", "batch") else None
+    # What is usually 0 may be 0: a seed. Sizes and steps may not.
+    least = min(usual, 1) if type(usual) is int else 0
     match wanted:
-        case "int" if type(value) is not int or (least is not None and value < least):
-            return "a whole number" + ("" if least is None else f" from {least}")
+        case "int" if type(value) is not int or value < least:
+            return f"a whole number from {least}"
         case "float" if not number or not np.isfinite(value):
             return "a number"
         case "bool" if not isinstance(value, bool):

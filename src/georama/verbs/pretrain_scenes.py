@@ -17,6 +17,7 @@ from georama.chips import Chips
 from georama.errors import DataError, UsageError
 from georama.learning import Course, find_device, join, leave
 from georama.model_folder import CARD
+from georama.products.atomic import output_folder
 from georama.progress import tell
 from georama.sampling.cutting import check_windows, cut_unlabelled, together
 from georama.sampling.splits import block_edge, blocks, deal
@@ -85,6 +86,8 @@ def pretrain_scenes(
     if not scenes:
         raise UsageError("pretraining on scenes needs a scene, none was given")
     check_windows(chip, chips)
+    if seed < 0:
+        raise UsageError(f"--seed is a number from 0, got {seed}")
     for name, amount in (("--steps", steps), ("--batch", batch), ("--minutes", minutes)):
         if amount is not None and not amount > 0:
             raise UsageError(f"{name} is a number above 0, got {amount:g}")
@@ -191,7 +194,8 @@ def _claim(folder: Path, request: str, first: bool) -> None:
                 remedy="give another --out, or remove it to start afresh",
             )
     elif first:
-        mark.parent.mkdir(parents=True, exist_ok=True)
+        output_folder(folder)
+        mark.parent.mkdir(exist_ok=True)
         mark.write_text(request, encoding="utf-8")
 
 
