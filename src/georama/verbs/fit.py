@@ -269,7 +269,9 @@ def fit(
             "made by": "georama fit",
         },
     )
-    replace(model, recipe=replace(fitted, card=card), scores=scores).save(folder / "model")
+    # As a whole: weights of this run beside the trust of an earlier one would mislead.
+    with writing(folder / "model") as part:
+        replace(model, recipe=replace(fitted, card=card), scores=scores).save(part)
     with writing(folder / "scores.json") as part:
         part.write_text(as_json(scores, indent=1), encoding="utf-8")
     if asked.dense:
@@ -412,6 +414,17 @@ def options_of(kind: type, given: dict[str, Any]) -> tuple[dict[str, Any], dict[
     for name, value in given.items():
         if said := _unfit(types[name], usual[name], value):
             raise UsageError(f"{name} of {kind.__name__} is {said}, got {value!r}")
+    width, heads = ({**usual, **given}.get(name) for name in ("width", "heads"))
+    # Each head has a share of the width, and the codes of places take it in fours.
+    asked = not {"width", "heads"}.isdisjoint(given)
+    if (
+        asked and isinstance(width, int) and isinstance(heads, int)
+        and (width % heads or width % 4)
+    ):  # fmt: skip
+        raise UsageError(
+            f"width of {kind.__name__} is a multiple of 4 and of its {count(heads, 'head')}, "
+            f"got {width}"
+        )
     return (
         {name: value for name, value in given.items() if name in own},
         {name: value for name, value in given.items() if name in steps and name not in own},
