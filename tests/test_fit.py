@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copy, copytree
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from georama.products.windowed import Windows, ask_strips
 from georama.sources.scenes import open_scene
 from georama.trust.confusion import amount_scores, amount_sums, class_scores, confusion
 from georama.trust.novelty import Novelty
-from georama.verbs.fit import fit
+from georama.verbs.fit import SceneModel, fit
 from georama.verbs.predict_scene import finished, predict_scene
 from test_scenes import land, write
 
@@ -225,6 +226,104 @@ def test_what_fit_cannot_use_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cut\.tif"):
         fit("unet", [broken], labels=[codes], out=tmp_path / "o")
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(("given", "said", "code"), [
+    (["--chip", "0"], "--chip is a number from 1, got 0", 2),
+    (["--chips", "-3"], "--chips is a number from 1, got -3", 2),
+    (["--chip", "90000"], "one window of 90,000 × 90,000 pixels takes", 5),
+    (["--set", "steps=abc"], "steps of UNet is a whole number from 1, got 'abc'", 2),
+    (["--set", "widths=[]"], "widths of UNet is a list of whole numbers from 1", 2),
+    (["--seed", "-1"], "--seed is a number from 0, got -1", 2),
+    (["--set", "rate=NaN"], "rate of UNet is a number, got nan", 2),
+    (["--task", "guess"], "--task is one of classification, segmentation, ", 2),
+    (["--task", "regression"], "regression tells whole chips, --labels tell pixels", 2),
+    (["--ignore", "2", "--ignore", "4"], "holds no code of a class", 3),
+])  # fmt: skip
+def test_numbers_without_sense_are_refused_and_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str, code: int
+) -> None:
+    scene, codes = scene_with_water(tmp_path, 24)
+    out = tmp_path / "out"
+    arguments = ["fit", "unet", str(scene), "--labels", str(codes), "--out", str(out), *given]
+    assert run(arguments) == code
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_scene_alone_has_no_labels(tmp_path: Path) -> None:
+    scene, _ = scene_with_water(tmp_path, 24)
+    with pytest.raises(UsageError, match=r"nothing tells the labels of scene\.tif"):
+        fit("unet", [scene], out=tmp_path / "o")
+
+
+def test_amounts_are_no_names(tmp_path: Path) -> None:
+    scene, _ = scene_with_water(tmp_path, 24)
+    for kind in ("wet", "dry"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        copy(scene, tmp_path / "set" / kind)
+    with pytest.raises(DataError, match="“dry”, amounts are numbers"):
+        fit("unet", [tmp_path / "set"], out=tmp_path / "o", task="regression")
+
+
+@pytest.mark.parametrize("name", ["scene.json", "card.json", "trust.safetensors"])
+@pytest.mark.parametrize("text", [None, "[]", "{"])
+def test_a_damaged_model_of_scenes_is_told(
+    fitted: tuple[Path, Path, dict], tmp_path: Path, name: str, text: str | None
+) -> None:
+    folder, _, _ = fitted
+    model = Path(copytree(folder / "out" / "model", tmp_path / "model"))
+    (model / name).unlink() if text is None else (model / name).write_text(text)
+    with pytest.raises(DataError):
+        SceneModel.load(model)
+
+
+@pytest.mark.parametrize(("given", "said", "code"), [
+    (["scene", "--steps", "0"], "--steps is a number above 0, got 0", 2),
+    (["scene", "--batch", "-1"], "--batch is a number above 0, got -1", 2),
+    (["scene", "--chip", "0"], "--chip is a number from 1, got 0", 2),
+    (["scene", "--steps", "1", "--chip", "3"], "chips of 3 pixels hold no patch of 4", 3),
+    (["scene", "--set", "width=7"], "width of Scene is a multiple of 4 and of its ", 2),
+    (["floro", "--steps", "1"], "no recipe floro learns from scenes; there are scene", 2),
+])  # fmt: skip
+def test_pretraining_refuses_in_one_sentence_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str, code: int
+) -> None:
+    scene, _ = scene_with_water(tmp_path, 24)
+    out = tmp_path / "out"
+    assert run(["pretrain", given[0], str(scene), "--out", str(out), *given[1:]]) == code
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_file_in_the_place_of_the_model_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene, codes = scene_with_water(tmp_path, 24)
+    given = ["pretrain", "scene", str(scene), "--steps", "1", "--chip", "4"]
+    assert run([*given, "--out", str(codes)]) == 2
+    assert "an output folder is needed" in capsys.readouterr().err
+
+
+def test_a_model_of_scenes_has_no_places(
+    fitted: tuple[Path, Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, scene, _ = fitted
+    start, end = ["predict", str(folder / "out" / "model"), str(scene)], ["--out", str(tmp_path)]
+    assert run([*start, "--bbox", "1,2,3,4", *end]) == 2
+    assert "predicts on scenes, --bbox asks for places" in capsys.readouterr().err
+    assert run([*start, "--window", "0", *end]) == 2
+    assert "--window is a number of pixels from 1, got 0" in capsys.readouterr().err
+    assert run([*start, "--window", "90000", *end]) == 5
+    assert "give a smaller --window" in capsys.readouterr().err
+    (tmp_path / "b").mkdir()
+    same = copy(scene, tmp_path / "b")
+    assert run([*start, str(same), *end]) == 2
+    assert "several scenes are called scene" in capsys.readouterr().err
+    assert run([*start, str(tmp_path / "gone.tif"), *end]) == 3
+    assert not (tmp_path / "scene").exists()
+    assert run(["predict", str(tmp_path / "none"), str(scene), *end]) == 3
+    assert "is no folder" in capsys.readouterr().err
 
 
 def test_the_command_line_says_what_went_wrong(

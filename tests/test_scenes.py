@@ -245,6 +245,32 @@ def test_a_table_of_chips_names_what_is_missing(tmp_path: Path) -> None:
         chip_table(tmp_path / "t.csv", "covers")
 
 
+def test_a_table_that_is_no_table_is_told(tmp_path: Path) -> None:
+    for content in (b"", b"\xff\xc0\x00", b'a,b\n"1,2\n3'):
+        (tmp_path / "t.csv").write_bytes(content)
+        with pytest.raises(DataError, match=r"t\.csv cannot be read as a CSV"):
+            chip_table(tmp_path / "t.csv", "b")
+    (tmp_path / "t.csv").write_text("file\na.tif\n")
+    with pytest.raises(DataError, match="has no column of labels"):
+        chip_table(tmp_path / "t.csv", None)
+
+
+def test_labels_that_cannot_be_decoded_or_are_no_numbers_are_told(tmp_path: Path) -> None:
+    values, names, _ = land(32)
+    scene = open_scene(write(tmp_path / "s.tif", values, names=names))
+    whole = write(tmp_path / "l.tif", np.random.default_rng(0).integers(1, 9, (1, 32, 32), "u1"))
+    broken = tmp_path / "cut.tif"
+    broken.write_bytes(whole.read_bytes()[:-600])
+    for amounts in (False, True):
+        (labels,) = open_labels([broken], None, amounts=amounts)
+        with pytest.raises(DataError, match=r"cut\.tif"):
+            labels.read(scene, slice(0, 32), slice(0, 32))
+    (tmp_path / "t.csv").write_text("k\na\n")
+    (labels,) = open_labels([tmp_path / "t.csv"], "k")
+    with pytest.raises(DataError, match="holds no shapes"):
+        labels.check(scene)
+
+
 def test_few_bands_are_not_judged() -> None:
     bands = SENSORS["rgbn"].bands[:3]
     assert exchanged(np.random.default_rng(0).random((3, 500)), bands) == ""

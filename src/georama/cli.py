@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import georama
-from georama.errors import GeoramaError, UsageError
+from georama.errors import DataError, GeoramaError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -470,8 +470,22 @@ def predict(
     """Use the model of an earlier map at other places, or one of scenes on other scenes."""
     box = _box(bbox)
     from georama.verbs.predict_scene import is_scene_model, predict_scene
+    from georama.wording import listing
 
     if is_scene_model(model):
+        places = {
+            "--at": at,
+            "--region": region,
+            "--bbox": bbox,
+            "--resolution": resolution,
+            "--sea": sea,
+            "--with": layers or None,
+        }
+        if given := [name for name, value in places.items() if value is not None]:
+            raise UsageError(
+                f"{model} predicts on scenes, {listing(given)} asks for places",
+                remedy="give scenes alone, or a model of georama map",
+            )
         found = predict_scene(
             model,
             scenes or (),
@@ -494,6 +508,10 @@ def predict(
             _pairs(one)
         return
     if scenes:
+        if not model.is_dir():
+            raise DataError(
+                f"{model} is no folder", remedy="give the folder model/ that georama fit wrote"
+            )
         raise UsageError(
             f"{model} predicts at places, not on scenes",
             remedy="give a model of georama fit, or places with --at",

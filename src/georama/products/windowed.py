@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from georama.chips import Chips
-from georama.errors import UsageError
+from georama.errors import DataError, UsageError
 from georama.products.unfinished import Unfinished
 from georama.progress import progress
 from georama.sources.scenes import Scene, SceneReader
@@ -42,6 +42,8 @@ class Windows:
     overlap: int
 
     def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UsageError(f"--window is a number of pixels from 1, got {self.size}")
         if not 0 <= self.overlap < self.size:
             raise UsageError(
                 f"windows of {self.size} pixels can overlap by 0 to {self.size - 1}, got "
@@ -167,9 +169,9 @@ def strips_of(
 
 
 def _lost() -> dict[str, NDArray]:
-    raise UsageError(
+    raise DataError(
         "a finished strip of an earlier run is damaged",
-        remedy="remove the folder .unfinished beside the output and run again",
+        remedy="what was kept is removed now, run the same command again",
     )
 
 

@@ -65,13 +65,15 @@ def pretrainable() -> list[str]:
 
 
 def of_scenes() -> list[str]:
-    """Those that learn from scenes without labels: `pretrain` takes sets of chips and a course."""
+    """The recipes of `georama pretrain` on scenes: their `pretrain` takes sets and a course.
+
+    Others learn from chips without labels in Python alone.
+    """
     able = [name for name in names() if hasattr(find(name), "pretrain")]
     return [
-        name
-        for name in able
+        name for name in able
         if name not in pretrainable() and "course" in signature(find(name).pretrain).parameters
-    ]
+    ]  # fmt: skip
 
 
 class Pretrainable(Protocol):

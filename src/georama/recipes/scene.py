@@ -281,7 +281,13 @@ class Scene:
 
     def _side(self, wanted: int, chips: Chips) -> int:
         """The side of the part that a step sees: whole patches, no more than a chip has."""
-        return min(wanted, *chips.values.shape[3:]) // self.patch_px * self.patch_px
+        side = min(wanted, *chips.values.shape[3:]) // self.patch_px * self.patch_px
+        if side < 1:
+            raise DataError(
+                f"chips of {chips.values.shape[3]} pixels hold no patch of {self.patch_px}",
+                remedy="give a larger --chip, or a smaller patch_px",
+            )
+        return side
 
     def _settings(self) -> dict[str, Any]:
         names = ("patch_px", "width", "depth", "heads", "filters", "head", "pretrained", "frozen",

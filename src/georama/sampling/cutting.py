@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from georama.chips import Chips
-from georama.errors import DataError, ResourceError
+from georama.errors import DataError, ResourceError, UsageError
 from georama.progress import progress
 from georama.sampling.splits import block_edge, blocks, deal
 from georama.sources.scene_labels import ChipTable, Labels
@@ -51,6 +51,17 @@ class Labelled:
         )
 
 
+def check_windows(chip_px: int, most: int | None) -> None:
+    """Refuse windows of no pixels, and no windows.
+
+    Raises:
+        UsageError: Either is below 1.
+    """
+    for name, given in (("--chip", chip_px), ("--chips", most)):
+        if given is not None and given < 1:
+            raise UsageError(f"{name} is a number from 1, got {given}")
+
+
 def cut_scenes(
     scenes: Sequence[Scene],
     labels: Sequence[Labels],
@@ -76,6 +87,7 @@ def cut_scenes(
         DataError: No window holds a label.
         ResourceError: More windows than memory bears were asked for.
     """
+    check_memory(chip_px, scenes[0])
     corners = [
         (s, row, column)
         for s, scene in enumerate(scenes)
@@ -150,6 +162,7 @@ def cut_unlabelled(
     Raises:
         DataError: No window shows enough.
     """
+    check_memory(chip_px, scene)
     height, width = scene.grid.shape
     begin, end, _ = columns.indices(width)
     corners = [
@@ -189,6 +202,17 @@ def together(some: Sequence[Chips]) -> Chips:
         lonlat=np.concatenate([one.lonlat for one in some]),
         days=np.concatenate([one.days for one in some]),
     )
+
+
+def check_memory(chip_px: int, scene: Scene, option: str = "--chip") -> None:
+    """Refuse windows of which memory does not bear one."""
+    bytes_each = chip_px**2 * 4 * (len(scene.bands) + 1)
+    if bytes_each > MOST_BYTES:
+        raise ResourceError(
+            f"one window of {chip_px:,} × {chip_px:,} pixels takes {bytes_each / 2**30:,.1f} GiB, "
+            f"at most {MOST_BYTES / 2**30:.0f} GiB are held",
+            remedy=f"give a smaller {option}",
+        )
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +64,7 @@ class LabelRaster:
         if self.known:
             return np.array(self.known, dtype=np.int64)
         found: set[int] = set()
-        with open_raster(self.path) as raster:
+        with open_raster(self.path) as raster, _decoded(self.path):
             nodata = raster.nodata[0]
             for rows, columns in blocks(raster):
                 read = np.unique(raster.dataset.read(1, window=_window(rows, columns)))
@@ -83,7 +83,13 @@ class LabelRaster:
                         remedy="ask for --task pixel_regression",
                     )
         gone = {nodata, *self.missing}
-        return np.array(sorted(c for c in found if c not in gone and c >= 0), dtype=np.int64)
+        codes = sorted(c for c in found if c not in gone and c >= 0)
+        if not codes:
+            raise DataError(
+                f"{self.path} holds no code of a class",
+                remedy="codes are whole numbers from 0; check its nodata value and --ignore",
+            )
+        return np.array(codes, dtype=np.int64)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -110,6 +116,7 @@ class LabelRaster:
         part = scene.grid[rows, columns]
         with (
             open_raster(self.path) as raster,
+            _decoded(self.path),
             WarpedVRT(
                 raster.dataset, crs=str(part.crs), transform=part.transform,
                 height=part.shape[0], width=part.shape[1], resampling=Resampling.nearest,
@@ -121,7 +128,7 @@ class LabelRaster:
             if raster.nodata[0] is not None:
                 there &= values != raster.nodata[0]
         if self.amounts:
-            return np.where(there, values, np.nan).astype(np.float32)
+            return np.where(there & np.isfinite(values), values, np.nan).astype(np.float32)
         code = np.searchsorted(self.codes, values).clip(0, len(self.codes) - 1)
         there &= self.codes[code] == values
         return np.where(there, code, UNKNOWN).astype(np.float32)
@@ -150,18 +157,25 @@ class LabelShapes:
             read = gpd.read_file(self.path)
         except Exception as error:
             raise DataError(f"{self.path} cannot be read as vector data ({error})") from None
-        if self.column not in read:
-            names = [c for c in read.columns if c != read.geometry.name]
+        if not isinstance(read, gpd.GeoDataFrame):
+            raise DataError(
+                f"{self.path} holds no shapes", remedy="give a GeoPackage, GeoJSON or Shapefile"
+            )
+        names = [c for c in read.columns if c != read.geometry.name]
+        if self.column not in names:
+            there = listing(nearest(self.column, names), most=8) or "none beside the shapes"
             raise DataError(
                 f"{self.path} has no column {self.column}",
-                remedy=f"it has {listing(nearest(self.column, names), most=8)}; name one with "
-                "--target",
+                remedy=f"it has {there}; name one with --target",
             )
         if read.crs is None:
             raise DataError(f"{self.path} names no CRS", remedy="write one into it, or a .prj")
         known = read[read[self.column].notna() & ~read.geometry.is_empty & read.geometry.notna()]
         if not len(known):
             raise DataError(f"no shape of {self.path} has a {self.column}")
+        if self.amounts:
+            told = amounts_of(known[self.column], self.column, self.path)
+            known = known.assign(**{self.column: told})
         return known.set_geometry(known.geometry.make_valid())
 
     @cached_property
@@ -258,6 +272,38 @@ def open_labels(
     return [LabelShapes(paths[0], column, amounts)]
 
 
+def amounts_of(values: Any, column: str, path: Path) -> NDArray[np.float32]:
+    """The values of a column as numbers, NaN where they are infinite.
+
+    Raises:
+        DataError: One is no number.
+    """
+    import pandas as pd
+
+    read = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(dtype=np.float32)
+    odd = np.flatnonzero(np.isnan(read) & ~pd.isna(pd.Series(values)).to_numpy())
+    if len(odd):
+        raise DataError(
+            f"{column} of {path} holds “{np.asarray(values)[odd[0]]}”, amounts are numbers",
+            remedy="name a column of numbers with --target, or leave out --task",
+        )
+    return np.where(np.isfinite(read), read, np.nan)
+
+
+@contextmanager
+def _decoded(path: Path) -> Iterator[None]:
+    """Tell of labels whose pixels cannot be decoded."""
+    from rasterio.errors import RasterioIOError
+
+    try:
+        yield
+    except RasterioIOError:
+        raise DataError(
+            f"the labels {path} are damaged: not all of their pixels can be decoded",
+            remedy="copy or write the file again",
+        ) from None
+
+
 def _category_names(path: Path) -> Mapping[int, str]:
     """Names of codes in the attribute table beside a raster, where there is one."""
     from xml.etree import ElementTree
@@ -322,20 +368,32 @@ def chip_table(data: Path, target: str | None) -> ChipTable:
         return ChipTable(found, np.array([p.parent.name for p in found], dtype=object))
     import pandas as pd
 
-    table = pd.read_csv(data)
+    try:
+        table = pd.read_csv(data)
+    except ValueError as error:  # pandas and the decoder both speak through it
+        raise DataError(
+            f"{data} cannot be read as a CSV ({error})",
+            remedy="give a CSV with a column of files and one of labels",
+        ) from None
     files = [c for c in table if table[c].astype(str).str.lower().str.endswith(RASTERS).all()]
     if not files:
         raise DataError(
             f"no column of {data} names rasters", remedy=f"they end in {listing(RASTERS, most=9)}"
         )
-    if target is None or target not in table:
-        names = [str(c) for c in table.columns if c not in files]
+    names = [str(c) for c in table.columns if c not in files]
+    if not names:
+        raise DataError(f"{data} has no column of labels", remedy="add one beside the files")
+    if target is None and len(names) == 1:
+        target = names[0]
+    if target is None or target not in names:
         raise UsageError(
             f"{data} has no column {target}" if target else f"{data} has several columns",
             remedy=f"name the labels with --target; there are "
             f"{listing(nearest(target or 'label', names), most=8)}",
         )
     known = table[table[target].notna()]
+    if not len(known):
+        raise DataError(f"no row of {data} has a {target}")
     paths = [data.parent / str(name) for name in known[files[0]]]
     gone = [p for p in paths if not p.exists()]
     if gone:

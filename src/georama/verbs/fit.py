@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from georama.errors import DataError, UsageError
 from georama.heads.controls import Forest
 from georama.heads.tasks import UNKNOWN, Kind, Task
 from georama.progress import tell
-from georama.sampling.cutting import Labelled, cut_scenes, read_chips, split
-from georama.sources.scene_labels import chip_table, open_labels
+from georama.sampling.cutting import Labelled, check_windows, cut_scenes, read_chips, split
+from georama.sources.scene_labels import amounts_of, chip_table, open_labels
 from georama.sources.scenes import RASTERS, open_scene
 from georama.trust.confusion import (
     amount_scores,
@@ -115,7 +115,9 @@ class SceneModel:
                 recipe_class(told["recipe"]).load(folder), int(told["chip_px"]),
                 float(told["pixel_m"]), quantiles, Novelty.restore(arrays), told["scores"],
             )  # fmt: skip
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        # A file that holds JSON of another shape fails by its type.
+        except (OSError, ValueError, LookupError, TypeError, AttributeError,
+                SafetensorError) as error:  # fmt: skip
             raise DataError(
                 f"{folder} holds no whole model of scenes ({error})",
                 remedy="give the folder model/ that georama fit wrote",
@@ -190,6 +192,11 @@ def fit(
     from georama.products.atomic import output_folder, writing
     from georama.products.provenance import as_json, provenance
 
+    check_windows(chip, chips)
+    if seed < 0:
+        raise UsageError(f"--seed is a number from 0, got {seed}")
+    if task is not None and task not in get_args(Kind):
+        raise UsageError(f"--task is one of {listing(get_args(Kind))}, got {task}")
     kind = recipe_class(recipe)
     options = options_of(kind, dict(settings or {}))
     named: dict[str, Any] = {
@@ -262,7 +269,9 @@ def fit(
             "made by": "georama fit",
         },
     )
-    replace(model, recipe=replace(fitted, card=card), scores=scores).save(folder / "model")
+    # As a whole: weights of this run beside the trust of an earlier one would mislead.
+    with writing(folder / "model") as part:
+        replace(model, recipe=replace(fitted, card=card), scores=scores).save(part)
     with writing(folder / "scores.json") as part:
         part.write_text(as_json(scores, indent=1), encoding="utf-8")
     if asked.dense:
@@ -296,6 +305,11 @@ def _read(
     if len(data) == 1 and all(p.is_dir() for p in paired):
         data, labels = _pairs(*paired)
     if labels:
+        if task in ("classification", "regression"):
+            raise UsageError(
+                f"{task} tells whole chips, --labels tell pixels",
+                remedy="ask for segmentation or pixel_regression, or leave out --task",
+            )
         scenes = [open_scene(files, **named) for files in scenes_in(data)]
         if len(labels) not in (1, len(scenes)):
             raise UsageError(
@@ -320,7 +334,8 @@ def _read(
         )  # fmt: skip
         files = [path for scene in scenes for path in scene.paths]
         return labelled, asked, list(dict.fromkeys(notes)), files + labels
-    if len(data) > 1 or task in ("segmentation", "pixel_regression"):
+    one_raster = data[0].suffix.lower() in RASTERS
+    if len(data) > 1 or one_raster or task in ("segmentation", "pixel_regression"):
         raise UsageError(
             f"nothing tells the labels of {listing([p.name for p in data])}",
             remedy="name them with --labels, or give a folder a class or a CSV of chips",
@@ -332,7 +347,7 @@ def _read(
     first = open_scene(table.paths[0], **named)
     amounts = task == "regression" or (task is None and table.labels.dtype.kind == "f")
     if amounts:
-        truth, classes = table.labels.astype(np.float32), ()
+        truth, classes = amounts_of(table.labels, target or "the class", data[0]), ()
     else:
         words = table.labels.astype(str)
         names, codes = np.unique(words, return_inverse=True)
@@ -386,10 +401,54 @@ def options_of(kind: type, given: dict[str, Any]) -> tuple[dict[str, Any], dict[
             f"{kind.__name__} has no setting {wrong[0]}; there are "
             f"{listing(nearest(wrong[0], own | steps), most=20)}"
         )
+    types = {f.name: str(f.type) for f in fields(kind)}
+    usual = {f.name: f.default for f in fields(kind)}
+    types |= {
+        name: str(one.annotation)
+        for name, one in inspect.signature(kind.fit).parameters.items()  # pyright: ignore[reportAttributeAccessIssue]
+    }
+    usual |= {
+        name: one.default
+        for name, one in inspect.signature(kind.fit).parameters.items()  # pyright: ignore[reportAttributeAccessIssue]
+    }
+    for name, value in given.items():
+        if said := _unfit(types[name], usual[name], value):
+            raise UsageError(f"{name} of {kind.__name__} is {said}, got {value!r}")
+    width, heads = ({**usual, **given}.get(name) for name in ("width", "heads"))
+    # Each head has a share of the width, and the codes of places take it in fours.
+    asked = not {"width", "heads"}.isdisjoint(given)
+    if (
+        asked and isinstance(width, int) and isinstance(heads, int)
+        and (width % heads or width % 4)
+    ):  # fmt: skip
+        raise UsageError(
+            f"width of {kind.__name__} is a multiple of 4 and of its {count(heads, 'head')}, "
+            f"got {width}"
+        )
     return (
         {name: value for name, value in given.items() if name in own},
         {name: value for name, value in given.items() if name in steps and name not in own},
     )
+
+
+def _unfit(wanted: str, usual: Any, value: Any) -> str:
+    """What a setting of this annotation and default ought to be, where the value is not."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    some = list(value) if isinstance(value, list | tuple) else []
+    # What is usually 0 may be 0: a seed. Sizes and steps may not.
+    least = min(usual, 1) if type(usual) is int else 0
+    match wanted:
+        case "int" if type(value) is not int or value < least:
+            return f"a whole number from {least}"
+        case "float" if not number or not np.isfinite(value):
+            return "a number"
+        case "bool" if not isinstance(value, bool):
+            return "true or false"
+        case "str" if not isinstance(value, str):
+            return "a word"
+        case "tuple[int, ...]" if not some or any(type(v) is not int or v < 1 for v in some):
+            return "a list of whole numbers from 1, like [8,16]"
+    return ""
 
 
 def _truth(task: Task, labelled: Labelled) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from georama.products.geotiff import MapWriter
 from georama.products.unfinished import fingerprint, unfinished
 from georama.products.windowed import Windows, strips_of
 from georama.progress import tell
+from georama.sampling.cutting import check_memory
 from georama.sources.scenes import Scene, open_scene
 from georama.verbs.fit import LEVELS, SCENE, SceneModel
 from georama.wording import listing
@@ -71,9 +72,18 @@ def predict_scene(
     if not scenes:
         raise UsageError("predict needs a scene, none was given")
     found = {}
-    for path in scenes:
-        scene = open_scene(path, sensor_name=sensor, bands=bands, crs=crs)
-        size = window or (2 * fitted.chip_px if fitted.task.dense else fitted.chip_px)
+    # All are looked at before the first is mapped, so that a wrong one costs no work.
+    opened = [open_scene(path, sensor_name=sensor, bands=bands, crs=crs) for path in scenes]
+    names = [scene.name for scene in opened]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(
+            f"several scenes are called {listing(twice)}, each has a folder of its name",
+            remedy="predict them one at a time, each with an --out of its own",
+        )
+    for scene in opened:
+        size = 2 * fitted.chip_px if fitted.task.dense else fitted.chip_px
+        size = window if window is not None else size
+        check_memory(size, scene, "--window")
         share = overlap if overlap is not None else size // 4 if fitted.task.dense else 0
         cut = Windows(scene.grid.shape[0], scene.grid.shape[1], size, share)
         notes = [*scene.notes, *_unlike(fitted, scene)]

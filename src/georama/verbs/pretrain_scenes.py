@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from georama.chips import Chips
 from georama.errors import DataError, UsageError
 from georama.learning import Course, find_device, join, leave
 from georama.model_folder import CARD
+from georama.products.atomic import output_folder
 from georama.progress import tell
-from georama.sampling.cutting import cut_unlabelled, together
+from georama.sampling.cutting import check_windows, cut_unlabelled, together
 from georama.sampling.splits import block_edge, blocks, deal
 from georama.sources.scenes import open_scene
 from georama.verbs.embed import PRETRAINING
@@ -83,6 +85,12 @@ def pretrain_scenes(
         )
     if not scenes:
         raise UsageError("pretraining on scenes needs a scene, none was given")
+    check_windows(chip, chips)
+    if seed < 0:
+        raise UsageError(f"--seed is a number from 0, got {seed}")
+    for name, amount in (("--steps", steps), ("--batch", batch), ("--minutes", minutes)):
+        if amount is not None and not amount > 0:
+            raise UsageError(f"{name} is a number above 0, got {amount:g}")
     if steps is None and minutes is None:
         minutes = MINUTES
     kind = recipes.find(recipe)
@@ -137,7 +145,15 @@ def pretrain_scenes(
     model = kind(**own)
     if "seed" in {f.name for f in fields(model)} and "seed" not in own:
         model = replace(model, seed=seed)
-    learned = model.pretrain(train, course=course)
+    try:
+        learned = model.pretrain(train, course=course)
+    except (DataError, UsageError):
+        # It would fail again: there is nothing to go on with.
+        if crew.rank == 0:
+            _forget(folder / ".unfinished")
+            with suppress(OSError):  # it holds something else
+                folder.rmdir()
+        raise
     if crew.rank != 0:
         leave()
         return {}
@@ -178,7 +194,8 @@ def _claim(folder: Path, request: str, first: bool) -> None:
                 remedy="give another --out, or remove it to start afresh",
             )
     elif first:
-        mark.parent.mkdir(parents=True, exist_ok=True)
+        output_folder(folder)
+        mark.parent.mkdir(exist_ok=True)
         mark.write_text(request, encoding="utf-8")
 
 
