@@ -284,7 +284,7 @@ def test_a_damaged_model_of_scenes_is_told(
     (["scene", "--chip", "0"], "--chip is a number from 1, got 0", 2),
     (["scene", "--steps", "1", "--chip", "3"], "chips of 3 pixels hold no patch of 4", 3),
     (["scene", "--set", "width=7"], "width of Scene is a multiple of 4 and of its ", 2),
-    (["floro", "--steps", "1"], "no recipe floro learns from scenes; there are scene", 2),
+    (["manet", "--steps", "1"], "no recipe manet learns from scenes; there are ", 2),
 ])  # fmt: skip
 def test_pretraining_refuses_in_one_sentence_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str, code: int
