@@ -149,7 +149,13 @@ def pretrain_on(recipe: Any, network: Any, sets: Sequence[Chips], **course: Any)
 
 
 def fit_on(
-    recipe: Any, network: Any, chips: Chips, truth: NDArray[Any], task: Task, **course: Any
+    recipe: Any,
+    network: Any,
+    chips: Chips,
+    truth: NDArray[Any],
+    task: Task,
+    about: Mapping[str, Any] | None = None,
+    **course: Any,
 ) -> Any:
     """A recipe with its network trained for a task: `bands`, `task`, `tensors` and card are set.
 
@@ -159,6 +165,8 @@ def fit_on(
         chips: Of n places.
         truth: (n) or (n, h, w), as `Task.loss` takes it.
         task: What is asked for.
+        about: What the card tells of the training beside; without it, whether the encoder was
+            pretrained.
         course: Steps, batch, rate, decay and report of `heads.fitting.fit_task`.
     """
     title = f"Training {type(recipe).__name__}"
@@ -166,7 +174,9 @@ def fit_on(
     before = recipe.card.training
     training = {
         "chips": len(chips), "steps": course["steps"], "batch": course["batch"],
-        "seed": recipe.seed, "encoder": "pretrained" if recipe.tensors else "random",
+        "seed": recipe.seed,
+        **(about if about is not None
+           else {"encoder": "pretrained" if recipe.tensors else "random"}),
         "losses": _last(history), **({"pretraining": before} if before else {}),
     }  # fmt: skip
     return replace(

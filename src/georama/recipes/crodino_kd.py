@@ -12,9 +12,8 @@ apart for each sensor is turns and flips of its own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,7 @@ from numpy.typing import NDArray
 
 from georama.bands import Band
 from georama.card import Card
-from georama.errors import DataError, UsageError
-from georama.model_folder import load_model, save_model
+from georama.errors import UsageError
 
 if TYPE_CHECKING:
     from georama.chips import Chips
@@ -129,30 +127,15 @@ class CroDiNoKD:
         report: Callable[[str], None] | None = None,
     ) -> CroDiNoKD:
         """Train on chips in which sensors stand side by side; a place may lack some of them."""
-        import torch
-
         from georama.chips import measured_scale
-        from georama.heads.fitting import fit_task
+        from georama.heads.pretraining import fit_on
 
         network = self.network(chips.bands, task, measured_scale(chips))
-        with torch.random.fork_rng(devices=[]):
-            # What dropout hides is drawn from here.
-            torch.manual_seed(self.seed)
-            history = fit_task(
-                network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
-                seed=self.seed, title="Training CroDiNoKD", report=report,
-            )  # fmt: skip
-        training = {
-            "places": len(chips), "steps": steps, "batch": batch, "seed": self.seed,
-            "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},
-        }  # fmt: skip
-        return replace(
-            self,
-            bands=chips.bands,
-            task=task,
-            tensors={key: value.numpy() for key, value in network.state_dict().items()},
-            card=replace(self.card, data=self.card.data or "chips of the user", training=training),
-        )
+        return fit_on(
+            self, network, chips, truth, task,
+            {},
+            steps=steps, batch=batch, rate=rate, decay=decay, report=report,
+        )  # fmt: skip
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs, h, w), of what is there.
@@ -177,27 +160,16 @@ class CroDiNoKD:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.fitting import purpose_text
+        from georama.heads.pretraining import save_recipe
 
-        self._ready()
-        names = ("sensors", "widths", "temperature", "weights", "seed")
-        settings = {name: getattr(self, name) for name in names}
-        told = {"settings": json.dumps(settings), "purpose": purpose_text(self.bands, self.task)}
-        return save_model(folder, self.tensors, self.card, told)
+        return save_recipe(self, folder, ("sensors", "widths", "temperature", "weights", "seed"))
 
     @classmethod
     def load(cls, folder: str | Path) -> CroDiNoKD:
         """Read what `save` wrote."""
-        from georama.heads.fitting import read_purpose
+        from georama.heads.pretraining import load_recipe
 
-        stored = load_model(folder, "CroDiNoKD")
-        if "auxiliary.2.weight" not in stored.tensors:
-            raise DataError(f"{folder} holds weights of another model, not of CroDiNoKD")
-        settings = json.loads(stored.metadata["settings"])
-        bands, task = read_purpose(stored.metadata["purpose"])
-        for name in ("sensors", "widths", "weights"):
-            settings[name] = tuple(settings[name])
-        return cls(**settings, bands=bands, task=task, card=stored.card, tensors=stored.tensors)
+        return cls(**load_recipe(folder, "CroDiNoKD", "auxiliary.2.weight"))
 
     def _seen(self, chips: Chips) -> NDArray[np.bool_]:
         own = {band.key for band in self.bands if not self.sensors or band.sensor in self.sensors}

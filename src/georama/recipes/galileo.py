@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from georama.bands import Band
 from georama.card import Card
 from georama.errors import DataError, UsageError
-from georama.model_folder import load_model, save_model
+from georama.model_folder import save_model
 
 if TYPE_CHECKING:
     from georama.chips import Chips
@@ -149,30 +149,14 @@ class Galileo:
         report: Callable[[str], None] | None = None,
     ) -> Galileo:
         """Train the head, or all of it, on chips and their truth in the manner of `Task.loss`."""
-        import torch
-
-        from georama.heads.fitting import fit_task
+        from georama.heads.pretraining import fit_on
 
         network = self.network(chips.bands, task)
-        with torch.random.fork_rng(devices=[]):
-            # What dropout hides is drawn from here.
-            torch.manual_seed(self.seed)
-            history = fit_task(
-                network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
-                seed=self.seed, title="Training Galileo", report=report,
-            )  # fmt: skip
-        training = {
-            "chips": len(chips), "steps": steps, "batch": batch, "seed": self.seed,
-            "frozen": self.frozen, "published weights": bool(self.weights or self.tensors),
-            "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},
-        }  # fmt: skip
-        return replace(
-            self,
-            bands=chips.bands,
-            task=task,
-            tensors={key: value.numpy() for key, value in network.state_dict().items()},
-            card=replace(self.card, data=self.card.data or "chips of the user", training=training),
-        )
+        return fit_on(
+            self, network, chips, truth, task,
+            {"frozen": self.frozen, "published weights": bool(self.weights or self.tensors)},
+            steps=steps, batch=batch, rate=rate, decay=decay, report=report,
+        )  # fmt: skip
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
@@ -208,14 +192,9 @@ class Galileo:
     @classmethod
     def load(cls, folder: str | Path) -> Galileo:
         """Read what `save` wrote."""
-        from georama.heads.fitting import read_purpose
+        from georama.heads.pretraining import load_recipe
 
-        stored = load_model(folder, "Galileo")
-        if "encoder.space_time_embed.S1.proj.weight" not in stored.tensors:
-            raise DataError(f"{folder} holds weights of another model, not of Galileo")
-        settings = json.loads(stored.metadata["settings"])
-        bands, task = read_purpose(stored.metadata["purpose"])
-        return cls(**settings, bands=bands, task=task, card=stored.card, tensors=stored.tensors)
+        return cls(**load_recipe(folder, "Galileo", "encoder.space_time_embed.S1.proj.weight"))
 
     def _ready(self) -> Any:
         import torch

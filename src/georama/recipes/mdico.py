@@ -12,7 +12,6 @@ the release tells them in their unit.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,8 +22,7 @@ from numpy.typing import NDArray
 
 from georama.bands import Band
 from georama.card import Card
-from georama.errors import DataError, UsageError
-from georama.model_folder import load_model, save_model
+from georama.errors import UsageError
 
 if TYPE_CHECKING:
     from georama.chips import Chips
@@ -149,31 +147,16 @@ class MDiCo:
         report: Callable[[str], None] | None = None,
     ) -> MDiCo:
         """Train on chips in which sensors stand side by side; a place may lack some of them."""
-        import torch
-
         from georama.chips import measured_scale
-        from georama.heads.fitting import fit_task
+        from georama.heads.pretraining import fit_on
 
         start = replace(self, dates=chips.values.shape[1])
         network = start.network(chips.bands, task, measured_scale(chips))
-        with torch.random.fork_rng(devices=[]):
-            # What dropout hides is drawn from here.
-            torch.manual_seed(self.seed)
-            history = fit_task(
-                network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
-                seed=self.seed, title="Training MDiCo", report=report,
-            )  # fmt: skip
-        training = {
-            "places": len(chips), "steps": steps, "batch": batch, "seed": self.seed,
-            "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},
-        }  # fmt: skip
-        return replace(
-            start,
-            bands=chips.bands,
-            task=task,
-            tensors={key: value.numpy() for key, value in network.state_dict().items()},
-            card=replace(self.card, data=self.card.data or "chips of the user", training=training),
-        )
+        return fit_on(
+            start, network, chips, truth, task,
+            {},
+            steps=steps, batch=batch, rate=rate, decay=decay, report=report,
+        )  # fmt: skip
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs), of what is there.
@@ -198,40 +181,33 @@ class MDiCo:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.fitting import purpose_text
+        from georama.heads.pretraining import save_recipe
 
-        self._ready()
-        names = (
-            "sensors",
-            "dates",
-            "width",
-            "hidden",
-            "layers",
-            "kernel",
-            "dropout",
-            "normed",
-            "temperature",
-            "weights",
-            "compat",
-            "seed",
+        return save_recipe(
+            self,
+            folder,
+            (
+                "sensors",
+                "dates",
+                "width",
+                "hidden",
+                "layers",
+                "kernel",
+                "dropout",
+                "normed",
+                "temperature",
+                "weights",
+                "compat",
+                "seed",
+            ),
         )
-        settings = {name: getattr(self, name) for name in names}
-        told = {"settings": json.dumps(settings), "purpose": purpose_text(self.bands, self.task)}
-        return save_model(folder, self.tensors, self.card, told)
 
     @classmethod
     def load(cls, folder: str | Path) -> MDiCo:
         """Read what `save` wrote."""
-        from georama.heads.fitting import read_purpose
+        from georama.heads.pretraining import load_recipe
 
-        stored = load_model(folder, "MDiCo")
-        if "sensor_of_second.weight" not in stored.tensors:
-            raise DataError(f"{folder} holds weights of another model, not of MDiCo")
-        settings = json.loads(stored.metadata["settings"])
-        bands, task = read_purpose(stored.metadata["purpose"])
-        for name in ("sensors", "weights"):
-            settings[name] = tuple(settings[name])
-        return cls(**settings, bands=bands, task=task, card=stored.card, tensors=stored.tensors)
+        return cls(**load_recipe(folder, "MDiCo", "sensor_of_second.weight"))
 
     def _seen(self, chips: Chips) -> NDArray[np.bool_]:
         own = {band.key for band in self.bands if not self.sensors or band.sensor in self.sensors}

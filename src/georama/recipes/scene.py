@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from georama.bands import Band
 from georama.card import Card
 from georama.errors import DataError, UsageError
-from georama.model_folder import load_model, save_model
+from georama.model_folder import save_model
 
 if TYPE_CHECKING:
     import torch
@@ -218,25 +218,14 @@ class Scene:
         report: Callable[[str], None] | None = None,
     ) -> Scene:
         """Fit encoder and head to chips and their truth (n) or (n, h, w), as `Task.loss` has it."""
-        from georama.heads.fitting import fit_task
+        from georama.heads.pretraining import fit_on
 
         network = self.network(chips.bands, task)
-        history = fit_task(
-            network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
-            seed=self.seed, title="Fitting Scene", report=report,
+        return fit_on(
+            self, network, chips, truth, task,
+            {"pretrained": self.pretrained, "frozen": self.frozen},
+            steps=steps, batch=batch, rate=rate, decay=decay, report=report,
         )  # fmt: skip
-        training = {
-            "chips": len(chips), "steps": steps, "batch": batch, "seed": self.seed,
-            "pretrained": self.pretrained, "frozen": self.frozen,
-            "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},
-        }  # fmt: skip
-        return replace(
-            self,
-            bands=chips.bands,
-            task=task,
-            tensors={key: value.numpy() for key, value in network.state_dict().items()},
-            card=replace(self.card, data=self.card.data or "chips of the user", training=training),
-        )
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
@@ -268,16 +257,9 @@ class Scene:
     @classmethod
     def load(cls, folder: str | Path) -> Scene:
         """Read what `save` wrote."""
-        from georama.heads.fitting import read_purpose
+        from georama.heads.pretraining import load_recipe
 
-        stored = load_model(folder, "Scene")
-        if "encoder.embed.learned" not in stored.tensors:
-            raise DataError(f"{folder} holds weights of another model, not of Scene")
-        bands, task = read_purpose(stored.metadata["purpose"])
-        return cls(
-            **json.loads(stored.metadata["settings"]), bands=bands, task=task, card=stored.card,
-            tensors=stored.tensors,
-        )  # fmt: skip
+        return cls(**load_recipe(folder, "Scene", "encoder.embed.learned"))
 
     def _side(self, wanted: int, chips: Chips) -> int:
         """The side of the part that a step sees: whole patches, no more than a chip has."""

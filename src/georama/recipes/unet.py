@@ -9,9 +9,8 @@ batches do not train; no weight of borders between cells; a bilinear step where 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,7 @@ from numpy.typing import NDArray
 
 from georama.bands import Band
 from georama.card import Card
-from georama.errors import DataError, UsageError
-from georama.model_folder import load_model, save_model
+from georama.errors import UsageError
 
 if TYPE_CHECKING:
     from georama.chips import Chips
@@ -112,24 +110,14 @@ class UNet:
     ) -> UNet:
         """Train on chips and their truth (n) or (n, h, w), in the manner of `Task.loss`."""
         from georama.chips import measured_scale
-        from georama.heads.fitting import fit_task
+        from georama.heads.pretraining import fit_on
 
         network = self.network(chips.bands, task, measured_scale(chips))
-        history = fit_task(
-            network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
-            seed=self.seed, title="Training UNet", report=report,
+        return fit_on(
+            self, network, chips, truth, task,
+            {},
+            steps=steps, batch=batch, rate=rate, decay=decay, report=report,
         )  # fmt: skip
-        training = {
-            "chips": len(chips), "steps": steps, "batch": batch, "seed": self.seed,
-            "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},
-        }  # fmt: skip
-        return replace(
-            self,
-            bands=chips.bands,
-            task=task,
-            tensors={key: value.numpy() for key, value in network.state_dict().items()},
-            card=replace(self.card, data=self.card.data or "chips of the user", training=training),
-        )
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
@@ -146,25 +134,16 @@ class UNet:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.fitting import purpose_text
+        from georama.heads.pretraining import save_recipe
 
-        self._ready()
-        settings = {"widths": self.widths, "norm": self.norm, "seed": self.seed}
-        told = {"settings": json.dumps(settings), "purpose": purpose_text(self.bands, self.task)}
-        return save_model(folder, self.tensors, self.card, told)
+        return save_recipe(self, folder, ("widths", "norm", "seed"))
 
     @classmethod
     def load(cls, folder: str | Path) -> UNet:
         """Read what `save` wrote."""
-        from georama.heads.fitting import read_purpose
+        from georama.heads.pretraining import load_recipe
 
-        stored = load_model(folder, "UNet")
-        if "encoder.levels.0.0.conv.weight" not in stored.tensors:
-            raise DataError(f"{folder} holds weights of another model, not of UNet")
-        settings = json.loads(stored.metadata["settings"])
-        bands, task = read_purpose(stored.metadata["purpose"])
-        settings["widths"] = tuple(settings["widths"])
-        return cls(**settings, bands=bands, task=task, card=stored.card, tensors=stored.tensors)
+        return cls(**load_recipe(folder, "UNet", "encoder.levels.0.0.conv.weight"))
 
     def _ready(self) -> tuple[Any, Task]:
         import torch
