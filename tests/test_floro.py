@@ -180,7 +180,7 @@ def test_pretrained_then_fitted_then_read_again(tmp_path) -> None:
 def test_what_cannot_be_done_is_told() -> None:
     with pytest.raises(UsageError, match="not trained"):
         SMALL(smooth(1))
-    with pytest.raises(UsageError, match="no target"):
+    with pytest.raises(UsageError, match="not trained for a task"):
         SMALL.predict(smooth(1))
     with pytest.raises(DataError, match="multiples of 8"):
         SMALL.pretrain(smooth(2, 12), steps=1)

@@ -206,19 +206,32 @@ def vectors(recipe: Any, chips: Chips) -> NDArray[np.float32]:
     return tell(recipe._run.pooled, chips).numpy()
 
 
-def predictions(recipe: Any, chips: Chips) -> NDArray[np.float32]:
+def predictions(recipe: Any, chips: Chips, size: int = 16) -> NDArray[np.float32]:
     """Probabilities of classes or amounts in their unit, (n, outputs[, h, w]).
 
     Raises:
         UsageError: It was not fitted for a task.
     """
-    if recipe.task is None:
-        raise UsageError(f"this {type(recipe).__name__} knows no target", remedy="call fit first")
+    network = running(recipe)
+    return recipe.task.decode(tell(network, chips, size))
+
+
+def running(recipe: Any) -> Any:
+    """The network that was fitted for the recipe's task, ready to be asked.
+
+    Raises:
+        UsageError: It was not fitted for a task.
+    """
+    if recipe.task is None or not recipe.tensors:
+        raise UsageError(
+            f"this {type(recipe).__name__} is not trained for a task",
+            remedy="call fit or load first",
+        )
     if getattr(recipe, "_told", None) is None:
         network = recipe.network(recipe.bands, recipe.task).eval()
         load_part(network, recipe.tensors, "")
         recipe._told = network.requires_grad_(False)
-    return recipe.task.decode(tell(recipe._told, chips))
+    return recipe._told
 
 
 def save_recipe(recipe: Any, folder: str | Path, kept: Sequence[str]) -> Path:

@@ -15,7 +15,6 @@ two. Where there is no checkpoint, `pretrain` makes a transformer of the user's 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,8 +25,7 @@ from numpy.typing import NDArray
 
 from georama.bands import Band
 from georama.card import Card
-from georama.errors import DataError, UsageError
-from georama.model_folder import load_model, save_model
+from georama.errors import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -228,63 +226,45 @@ class MANet:
         report: Callable[[str], None] | None = None,
     ) -> MANet:
         """Train adapters, pyramid and decoder on chips and their truth (n) or (n, h, w)."""
-        from georama.heads.fitting import fit_task
+        from georama.heads.pretraining import fit_on
 
         network = self.network(chips.bands, task, _scale(chips))
-        history = fit_task(
-            network, task, chips, truth, steps=steps, batch=batch, rate=rate, decay=decay,
-            seed=self.seed, title="Training MANet", report=report,
-        )  # fmt: skip
         counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
-        trained, held = sum(n for n, free in counts if free), sum(n for n, _ in counts)
-        training = {
-            "chips": len(chips), "steps": steps, "batch": batch, "seed": self.seed,
+        about = {
             "backbone": "given" if self.backbone else "random",
-            "parameters trained": trained, "parameters": held,
-            "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},
-        }  # fmt: skip
-        return replace(
-            self,
-            bands=chips.bands,
-            task=task,
-            tensors={key: value.numpy() for key, value in network.state_dict().items()},
-            card=replace(self.card, data=self.card.data or "chips of the user", training=training),
-        )
+            "parameters trained": sum(n for n, free in counts if free),
+            "parameters": sum(n for n, _ in counts),
+        }
+        return fit_on(
+            self, network, chips, truth, task, about, steps=steps, batch=batch, rate=rate,
+            decay=decay, report=report,
+        )  # fmt: skip
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
-        from georama.heads.fitting import tell
+        from georama.heads.pretraining import predictions
 
-        network, task = self._ready()
-        return task.decode(tell(network, chips.select(self.bands)))
+        return predictions(self, chips.select(self.bands))
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """The mean of the coarsest fused map over what is known, (n, neck)."""
         from georama.heads.fitting import tell
+        from georama.heads.pretraining import running
 
-        return tell(self._ready()[0].encoder.pooled, chips.select(self.bands)).numpy()
+        return tell(running(self).encoder.pooled, chips.select(self.bands)).numpy()
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`, the frozen transformer included."""
-        from georama.heads.fitting import purpose_text
+        from georama.heads.pretraining import save_recipe
 
-        self._ready()
-        settings = json.dumps({key: getattr(self, key) for key in KEPT})
-        told = {"settings": settings, "purpose": purpose_text(self.bands, self.task)}
-        return save_model(folder, self.tensors, self.card, told)
+        return save_recipe(self, folder, KEPT)
 
     @classmethod
     def load(cls, folder: str | Path) -> MANet:
         """Read what `save` wrote."""
-        from georama.heads.fitting import read_purpose
+        from georama.heads.pretraining import load_recipe
 
-        stored = load_model(folder, "MANet")
-        if "encoder.streams.vit.pos_embed" not in stored.tensors:
-            raise DataError(f"{folder} holds weights of another model, not of MANet")
-        settings = json.loads(stored.metadata["settings"])
-        settings["over_all"] = tuple(settings["over_all"])
-        bands, task = read_purpose(stored.metadata["purpose"])
-        return cls(**settings, bands=bands, task=task, card=stored.card, tensors=stored.tensors)
+        return cls(**load_recipe(folder, "MANet", "encoder.streams.vit.pos_embed"))
 
     def _vit(self) -> Any:
         import torch
@@ -302,17 +282,6 @@ class MANet:
             state = {key: value for key, value in state.items() if ".rel_pos_" not in key}
         vit.load_state_dict(state, strict=False)
         return vit
-
-    def _ready(self) -> tuple[Any, Task]:
-        import torch
-
-        if not self.tensors or self.task is None:
-            raise UsageError("this MANet is not trained", remedy="call fit or load first")
-        if getattr(self, "_run", None) is None:
-            network = self.network(self.bands, self.task).eval()
-            network.load_state_dict({k: torch.from_numpy(v) for k, v in self.tensors.items()})
-            self._run = network.requires_grad_(False)
-        return self._run, self.task
 
 
 def _scale(chips: Chips) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from georama.bands import Band
 from georama.card import Card
-from georama.errors import UsageError
 
 if TYPE_CHECKING:
     from georama.chips import Chips
@@ -164,18 +163,18 @@ class MDiCo:
         The sensors that see a place are averaged; hide those that shall have no say
         (`Chips.without`). NaN where none sees it.
         """
-        from georama.heads.fitting import tell
+        from georama.heads.pretraining import predictions
 
-        network, task = self._ready()
-        told = task.decode(tell(network, chips, size=512))
+        told = predictions(self, chips, size=512)
         told[~self._seen(chips)] = np.nan
         return told
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """What the heads read, mean over the sensors that see a place: (n, width), else NaN."""
         from georama.heads.fitting import tell
+        from georama.heads.pretraining import running
 
-        found = tell(self._ready()[0].pooled, chips, size=512).numpy()
+        found = tell(running(self).pooled, chips, size=512).numpy()
         found[~self._seen(chips)] = np.nan
         return found
 
@@ -213,14 +212,3 @@ class MDiCo:
         own = {band.key for band in self.bands if not self.sensors or band.sensor in self.sensors}
         rows = [band.key in own for band in chips.bands]
         return np.asarray(chips.known[:, rows].any(axis=1))
-
-    def _ready(self) -> tuple[Any, Task]:
-        import torch
-
-        if not self.tensors or self.task is None:
-            raise UsageError("this MDiCo is not trained", remedy="call fit or load first")
-        if getattr(self, "_run", None) is None:
-            network = self.network(self.bands, self.task).eval()
-            network.load_state_dict({k: torch.from_numpy(v) for k, v in self.tensors.items()})
-            self._run = network.requires_grad_(False)
-        return self._run, self.task

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from georama.bands import Band
 from georama.card import Card
-from georama.errors import UsageError
 
 if TYPE_CHECKING:
     from georama.chips import Chips
@@ -121,16 +120,16 @@ class UNet:
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
-        from georama.heads.fitting import tell
+        from georama.heads.pretraining import predictions
 
-        network, task = self._ready()
-        return task.decode(tell(network, chips.select(self.bands)))
+        return predictions(self, chips.select(self.bands))
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """The mean of the coarsest map over what is known, (n, width)."""
         from georama.heads.fitting import tell
+        from georama.heads.pretraining import running
 
-        return tell(self._ready()[0].encoder.pooled, chips.select(self.bands)).numpy()
+        return tell(running(self).encoder.pooled, chips.select(self.bands)).numpy()
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
@@ -144,14 +143,3 @@ class UNet:
         from georama.heads.pretraining import load_recipe
 
         return cls(**load_recipe(folder, "UNet", "encoder.levels.0.0.conv.weight"))
-
-    def _ready(self) -> tuple[Any, Task]:
-        import torch
-
-        if not self.tensors or self.task is None:
-            raise UsageError("this UNet is not trained", remedy="call fit or load first")
-        if getattr(self, "_run", None) is None:
-            network = self.network(self.bands, self.task).eval()
-            network.load_state_dict({k: torch.from_numpy(v) for k, v in self.tensors.items()})
-            self._run = network.requires_grad_(False)
-        return self._run, self.task
