@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from georama.bands import Band
-from georama.errors import DataError
+from georama.card import Card
+from georama.errors import DataError, UsageError
 from georama.heads.tasks import Task
 from georama.learning import adamw, train
+from georama.model_folder import load_model, save_model
 
 if TYPE_CHECKING:
     import torch
@@ -124,3 +127,143 @@ def read_purpose(text: str) -> tuple[tuple[Band, ...], Task | None]:
     bands = tuple(Band(**{**b, "valid": tuple(b["valid"])}) for b in told["bands"])
     task = told["task"] and Task(**{**told["task"], "classes": tuple(told["task"]["classes"])})
     return bands, task or None
+
+
+def arrays_of(module: Any) -> dict[str, NDArray[np.float32]]:
+    """The tensors of a module."""
+    return {key: value.numpy() for key, value in module.state_dict().items()}
+
+
+def load_part(module: Any, tensors: Mapping[str, NDArray[Any]], prefix: str) -> None:
+    """Give a module those tensors whose names have this prefix; there may be none of them."""
+    import torch
+
+    own = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+    if own:
+        module.load_state_dict({key: torch.tensor(value) for key, value in own.items()})
+
+
+def fit_on(
+    recipe: Any,
+    network: Any,
+    chips: Chips,
+    truth: NDArray[Any],
+    task: Task,
+    about: Mapping[str, Any] | None = None,
+    **course: Any,
+) -> Any:
+    """A recipe with its network trained for a task: `bands`, `task`, `tensors` and card are set.
+
+    Args:
+        recipe: With `seed` and `card`.
+        network: For the task.
+        chips: Of n places.
+        truth: (n) or (n, h, w), as `Task.loss` takes it.
+        task: What is asked for.
+        about: What the card tells of the training beside; without it, whether the encoder was
+            pretrained.
+        course: Steps, batch, rate, decay and report of `heads.fitting.fit_task`.
+    """
+    title = f"Training {type(recipe).__name__}"
+    history = fit_task(network, task, chips, truth, seed=recipe.seed, title=title, **course)
+    before = recipe.card.training
+    training = {
+        "chips": len(chips), "steps": course["steps"], "batch": course["batch"],
+        "seed": recipe.seed,
+        **(about if about is not None
+           else {"encoder": "pretrained" if recipe.tensors else "random"}),
+        "losses": last_losses(history), **({"pretraining": before} if before else {}),
+    }  # fmt: skip
+    return replace(
+        recipe, bands=chips.bands, task=task, tensors=arrays_of(network),
+        card=card_of(recipe, training),
+    )  # fmt: skip
+
+
+def last_losses(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The losses of the last entry of a history."""
+    return {key: value for key, value in (history or [{}])[-1].items() if key != "s"}
+
+
+def card_of(recipe: Any, training: dict[str, Any]) -> Card:
+    """The card of a recipe with what is to be told of its training."""
+    data = recipe.card.data or "chips of the user"
+    return replace(recipe.card, data=data, training=training)
+
+
+def vectors(recipe: Any, chips: Chips) -> NDArray[np.float32]:
+    """One vector a place (n, width) of a recipe's encoder.
+
+    Raises:
+        UsageError: Nothing has trained it.
+    """
+    _trained(recipe)
+    if getattr(recipe, "_run", None) is None:
+        recipe._run = recipe.encoder().eval().requires_grad_(False)
+    return tell(recipe._run.pooled, chips).numpy()
+
+
+def predictions(recipe: Any, chips: Chips, size: int = 16) -> NDArray[np.float32]:
+    """Probabilities of classes or amounts in their unit, (n, outputs[, h, w]).
+
+    Raises:
+        UsageError: It was not fitted for a task.
+    """
+    network = running(recipe)
+    return recipe.task.decode(tell(network, chips, size))
+
+
+def running(recipe: Any) -> Any:
+    """The network that was fitted for the recipe's task, ready to be asked.
+
+    Raises:
+        UsageError: It was not fitted for a task.
+    """
+    if recipe.task is None or not recipe.tensors:
+        raise UsageError(
+            f"this {type(recipe).__name__} is not trained for a task",
+            remedy="call fit or load first",
+        )
+    if getattr(recipe, "_told", None) is None:
+        network = recipe.network(recipe.bands, recipe.task).eval()
+        load_part(network, recipe.tensors, "")
+        recipe._told = network.requires_grad_(False)
+    return recipe._told
+
+
+def save_recipe(recipe: Any, folder: str | Path, kept: Sequence[str]) -> Path:
+    """Write `model.safetensors` with the settings of these names, and `card.json`."""
+    _trained(recipe)
+    settings = json.dumps({key: getattr(recipe, key) for key in kept})
+    told = {"settings": settings, "purpose": purpose_text(recipe.bands, recipe.task)}
+    return save_model(folder, recipe.tensors, recipe.card, told)
+
+
+def load_recipe(folder: str | Path, owner: str, sign: str) -> dict[str, Any]:
+    """What `save_recipe` wrote, as arguments of the recipe's constructor.
+
+    Args:
+        folder: Of the model.
+        owner: Name of the recipe's class.
+        sign: A tensor that only this recipe has.
+
+    Raises:
+        DataError: The files are damaged, or another recipe's.
+    """
+    stored = load_model(folder, owner)
+    if sign not in stored.tensors:
+        raise DataError(f"{folder} holds weights of another model, not of {owner}")
+    bands, task = read_purpose(stored.metadata["purpose"])
+    told: dict[str, Any] = json.loads(stored.metadata["settings"])
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+    return {
+        **settings, "bands": bands, "task": task, "card": stored.card, "tensors": stored.tensors
+    }  # fmt: skip
+
+
+def _trained(recipe: Any) -> None:
+    if not recipe.tensors:
+        raise UsageError(
+            f"this {type(recipe).__name__} is not trained",
+            remedy="call pretrain, fit, from_authors or load first",
+        )

@@ -127,7 +127,7 @@ class CroDiNoKD:
     ) -> CroDiNoKD:
         """Train on chips in which sensors stand side by side; a place may lack some of them."""
         from georama.chips import measured_scale
-        from georama.heads.pretraining import fit_on
+        from georama.heads.fitting import fit_on
 
         network = self.network(chips.bands, task, measured_scale(chips))
         return fit_on(
@@ -142,7 +142,7 @@ class CroDiNoKD:
         The sensors that see a place are averaged; hide those that shall have no say
         (`Chips.without`). NaN where none sees it.
         """
-        from georama.heads.pretraining import predictions
+        from georama.heads.fitting import predictions
 
         told = predictions(self, chips)
         told[~self._seen(chips)] = np.nan
@@ -150,8 +150,7 @@ class CroDiNoKD:
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """Mean of the coarsest maps of the sensors that see a chip: (n, width), else NaN."""
-        from georama.heads.fitting import tell
-        from georama.heads.pretraining import running
+        from georama.heads.fitting import running, tell
 
         found = tell(running(self).pooled, chips, size=16).numpy()
         found[~self._seen(chips)] = np.nan
@@ -159,14 +158,14 @@ class CroDiNoKD:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.pretraining import save_recipe
+        from georama.heads.fitting import save_recipe
 
         return save_recipe(self, folder, ("sensors", "widths", "temperature", "weights", "seed"))
 
     @classmethod
     def load(cls, folder: str | Path) -> CroDiNoKD:
         """Read what `save` wrote."""
-        from georama.heads.pretraining import load_recipe
+        from georama.heads.fitting import load_recipe
 
         return cls(**load_recipe(folder, "CroDiNoKD", "auxiliary.2.weight"))
 

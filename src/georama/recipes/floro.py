@@ -189,7 +189,7 @@ class FLORO:
         import torch
 
         from georama.encoders.streams import Streams
-        from georama.heads.pretraining import load_part
+        from georama.heads.fitting import load_part
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -208,8 +208,8 @@ class FLORO:
         """
         import torch
 
+        from georama.heads.fitting import load_part
         from georama.heads.masked_decoder import StreamsAutoencoder, StreamsDecoder
-        from georama.heads.pretraining import load_part
 
         encoder = self.encoder(scale)
         with torch.random.fork_rng(devices=[]):
@@ -266,7 +266,7 @@ class FLORO:
     ) -> FLORO:
         """Train on chips and their truth (n) or (n, h, w), in the manner of `Task.loss`."""
         from georama.encoders.availability import scale_of
-        from georama.heads.pretraining import fit_on
+        from georama.heads.fitting import fit_on
 
         network = self.network(
             chips.bands, task, None if self.tensors else scale_of([chips]), frozen=frozen
@@ -278,25 +278,25 @@ class FLORO:
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
-        from georama.heads.pretraining import predictions
+        from georama.heads.fitting import predictions
 
         return predictions(self, chips)
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """The mean of the last map over what is known, (n, width)."""
-        from georama.heads.pretraining import vectors
+        from georama.heads.fitting import vectors
 
         return vectors(self, chips)
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.pretraining import save_recipe
+        from georama.heads.fitting import save_recipe
 
         return save_recipe(self, folder, KEPT)
 
     @classmethod
     def load(cls, folder: str | Path) -> FLORO:
         """Read what `save` wrote."""
-        from georama.heads.pretraining import load_recipe
+        from georama.heads.fitting import load_recipe
 
         return cls(**load_recipe(folder, "FLORO", "encoder.patch_embed_multi.proj.weight"))

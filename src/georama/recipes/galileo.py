@@ -149,7 +149,7 @@ class Galileo:
         report: Callable[[str], None] | None = None,
     ) -> Galileo:
         """Train the head, or all of it, on chips and their truth in the manner of `Task.loss`."""
-        from georama.heads.pretraining import fit_on
+        from georama.heads.fitting import fit_on
 
         network = self.network(chips.bands, task)
         return fit_on(
@@ -192,7 +192,7 @@ class Galileo:
     @classmethod
     def load(cls, folder: str | Path) -> Galileo:
         """Read what `save` wrote."""
-        from georama.heads.pretraining import load_recipe
+        from georama.heads.fitting import load_recipe
 
         return cls(**load_recipe(folder, "Galileo", "encoder.space_time_embed.S1.proj.weight"))
 

@@ -195,7 +195,7 @@ class LESSViT:
         import torch
 
         from georama.fusion.channel_grid import ChannelGrid
-        from georama.heads.pretraining import load_part
+        from georama.heads.fitting import load_part
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -211,7 +211,7 @@ class LESSViT:
         import torch
 
         from georama.heads.channel_decoder import ChannelDecoder, HyperMAE
-        from georama.heads.pretraining import load_part
+        from georama.heads.fitting import load_part
 
         encoder = self.encoder()
         with torch.random.fork_rng(devices=[]):
@@ -263,7 +263,7 @@ class LESSViT:
         report: Callable[[str], None] | None = None,
     ) -> LESSViT:
         """Train on chips and their truth (n) or (n, h, w), in the manner of `Task.loss`."""
-        from georama.heads.pretraining import fit_on
+        from georama.heads.fitting import fit_on
 
         network = self.network(chips.bands, task, frozen=frozen)
         return fit_on(
@@ -273,26 +273,26 @@ class LESSViT:
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
-        from georama.heads.pretraining import predictions
+        from georama.heads.fitting import predictions
 
         return predictions(self, chips)
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """The mean of the last map over what is known, (n, width)."""
-        from georama.heads.pretraining import vectors
+        from georama.heads.fitting import vectors
 
         return vectors(self, chips)
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.pretraining import save_recipe
+        from georama.heads.fitting import save_recipe
 
         return save_recipe(self, folder, KEPT)
 
     @classmethod
     def load(cls, folder: str | Path) -> LESSViT:
         """Read what `save` wrote."""
-        from georama.heads.pretraining import load_recipe
+        from georama.heads.fitting import load_recipe
 
         return cls(**load_recipe(folder, "LESSViT", "encoder.channel_cls_token"))
 

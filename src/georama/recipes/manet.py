@@ -226,7 +226,7 @@ class MANet:
         report: Callable[[str], None] | None = None,
     ) -> MANet:
         """Train adapters, pyramid and decoder on chips and their truth (n) or (n, h, w)."""
-        from georama.heads.pretraining import fit_on
+        from georama.heads.fitting import fit_on
 
         network = self.network(chips.bands, task, _scale(chips))
         counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
@@ -242,27 +242,26 @@ class MANet:
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
-        from georama.heads.pretraining import predictions
+        from georama.heads.fitting import predictions
 
         return predictions(self, chips.select(self.bands))
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """The mean of the coarsest fused map over what is known, (n, neck)."""
-        from georama.heads.fitting import tell
-        from georama.heads.pretraining import running
+        from georama.heads.fitting import running, tell
 
         return tell(running(self).encoder.pooled, chips.select(self.bands)).numpy()
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`, the frozen transformer included."""
-        from georama.heads.pretraining import save_recipe
+        from georama.heads.fitting import save_recipe
 
         return save_recipe(self, folder, KEPT)
 
     @classmethod
     def load(cls, folder: str | Path) -> MANet:
         """Read what `save` wrote."""
-        from georama.heads.pretraining import load_recipe
+        from georama.heads.fitting import load_recipe
 
         return cls(**load_recipe(folder, "MANet", "encoder.streams.vit.pos_embed"))
 

@@ -147,7 +147,7 @@ class MDiCo:
     ) -> MDiCo:
         """Train on chips in which sensors stand side by side; a place may lack some of them."""
         from georama.chips import measured_scale
-        from georama.heads.pretraining import fit_on
+        from georama.heads.fitting import fit_on
 
         start = replace(self, dates=chips.values.shape[1])
         network = start.network(chips.bands, task, measured_scale(chips))
@@ -163,7 +163,7 @@ class MDiCo:
         The sensors that see a place are averaged; hide those that shall have no say
         (`Chips.without`). NaN where none sees it.
         """
-        from georama.heads.pretraining import predictions
+        from georama.heads.fitting import predictions
 
         told = predictions(self, chips, size=512)
         told[~self._seen(chips)] = np.nan
@@ -171,8 +171,7 @@ class MDiCo:
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """What the heads read, mean over the sensors that see a place: (n, width), else NaN."""
-        from georama.heads.fitting import tell
-        from georama.heads.pretraining import running
+        from georama.heads.fitting import running, tell
 
         found = tell(running(self).pooled, chips, size=512).numpy()
         found[~self._seen(chips)] = np.nan
@@ -180,7 +179,7 @@ class MDiCo:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.pretraining import save_recipe
+        from georama.heads.fitting import save_recipe
 
         return save_recipe(
             self,
@@ -204,7 +203,7 @@ class MDiCo:
     @classmethod
     def load(cls, folder: str | Path) -> MDiCo:
         """Read what `save` wrote."""
-        from georama.heads.pretraining import load_recipe
+        from georama.heads.fitting import load_recipe
 
         return cls(**load_recipe(folder, "MDiCo", "sensor_of_second.weight"))
 

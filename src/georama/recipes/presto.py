@@ -144,7 +144,7 @@ class Presto:
         report: Callable[[str], None] | None = None,
     ) -> Presto:
         """Train the head, or all of it, on chips and their truth in the manner of `Task.loss`."""
-        from georama.heads.pretraining import fit_on
+        from georama.heads.fitting import fit_on
 
         network = self.network(chips.bands, task)
         return fit_on(
@@ -187,7 +187,7 @@ class Presto:
     @classmethod
     def load(cls, folder: str | Path) -> Presto:
         """Read what `save` wrote."""
-        from georama.heads.pretraining import load_recipe
+        from georama.heads.fitting import load_recipe
 
         return cls(**load_recipe(folder, "Presto", "encoder.latlon_embed.weight"))
 

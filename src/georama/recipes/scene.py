@@ -218,7 +218,7 @@ class Scene:
         report: Callable[[str], None] | None = None,
     ) -> Scene:
         """Fit encoder and head to chips and their truth (n) or (n, h, w), as `Task.loss` has it."""
-        from georama.heads.pretraining import fit_on
+        from georama.heads.fitting import fit_on
 
         network = self.network(chips.bands, task)
         return fit_on(
@@ -257,7 +257,7 @@ class Scene:
     @classmethod
     def load(cls, folder: str | Path) -> Scene:
         """Read what `save` wrote."""
-        from georama.heads.pretraining import load_recipe
+        from georama.heads.fitting import load_recipe
 
         return cls(**load_recipe(folder, "Scene", "encoder.embed.learned"))
 

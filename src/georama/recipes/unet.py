@@ -109,7 +109,7 @@ class UNet:
     ) -> UNet:
         """Train on chips and their truth (n) or (n, h, w), in the manner of `Task.loss`."""
         from georama.chips import measured_scale
-        from georama.heads.pretraining import fit_on
+        from georama.heads.fitting import fit_on
 
         network = self.network(chips.bands, task, measured_scale(chips))
         return fit_on(
@@ -120,26 +120,25 @@ class UNet:
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
-        from georama.heads.pretraining import predictions
+        from georama.heads.fitting import predictions
 
         return predictions(self, chips.select(self.bands))
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """The mean of the coarsest map over what is known, (n, width)."""
-        from georama.heads.fitting import tell
-        from georama.heads.pretraining import running
+        from georama.heads.fitting import running, tell
 
         return tell(running(self).encoder.pooled, chips.select(self.bands)).numpy()
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.pretraining import save_recipe
+        from georama.heads.fitting import save_recipe
 
         return save_recipe(self, folder, ("widths", "norm", "seed"))
 
     @classmethod
     def load(cls, folder: str | Path) -> UNet:
         """Read what `save` wrote."""
-        from georama.heads.pretraining import load_recipe
+        from georama.heads.fitting import load_recipe
 
         return cls(**load_recipe(folder, "UNet", "encoder.levels.0.0.conv.weight"))
