@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +16,7 @@ from georama.encoders.convolutions import ChannelNorm, mean_over_known
 from georama.encoders.pyramid import Pyramid
 from georama.encoders.unet import UNetEncoder
 from georama.errors import DataError, UsageError
-from georama.heads.dense import UPerNet, with_head
+from georama.heads.dense import PixelHead, UPerNet, with_head
 from georama.heads.tasks import UNKNOWN, Task
 from georama.learning import adamw
 from georama.recipes.unet import UNet
@@ -56,11 +59,24 @@ def encoder(kind: str) -> nn.Module:
     return Plain(len(bands), {"patches": 4, "pixels": 1, "one": 4}[kind], 1 if kind == "one" else 4)
 
 
-@pytest.mark.parametrize("kind", ["unet", "patches", "pixels", "one"])
-@pytest.mark.parametrize("head", ["upernet", "linear", "unet"])
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        *product(["unet", "patches", "pixels", "one"], ["upernet", "linear", "unet"]),
+        # It reads the last map alone.
+        ("unet", "pixels"),
+        ("one", "pixels"),
+    ],
+)
 def test_every_pixel_is_told_and_every_weight_learns(kind: str, head: str) -> None:
     torch.manual_seed(0)
-    network = with_head(encoder(kind), COVER, head, width=16)  # pyright: ignore[reportArgumentType]
+    network = with_head(
+        encoder(kind),
+        COVER,
+        head,  # pyright: ignore[reportArgumentType]
+        bands=4,
+        width=16,
+    )
     batch = some().batch()
     told = network(batch)
     assert told.shape == (2, 3, 17, 22)
@@ -69,19 +85,66 @@ def test_every_pixel_is_told_and_every_weight_learns(kind: str, head: str) -> No
     assert unused == []
 
 
+def test_pixels_know_their_square_over_what_is_known_of_it() -> None:
+    head = PixelHead(1, 2, 1).eval()
+    seen: list[torch.Tensor] = []
+    head.scale.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    band = SENSORS["rgbn"].bands[:1]
+    values = np.arange(36, dtype=np.float32).reshape(1, 1, 1, 6, 6) / 360
+    values[0, 0, 0, 2, 2] = np.nan
+    batch = Chips(band, values, 1.0, np.zeros((1, 2)), np.zeros((1, 1))).batch()
+    head([torch.zeros(1, 2, 6, 6)], batch)
+    read = seen[0][0].numpy()
+    own = (values[0, 0, 0] - band[0].mean) / band[0].spread
+    square = own[:5, :5]
+    assert read[1, 2, 2] == pytest.approx(np.nanmean(square), abs=1e-5)
+    assert read[2, 2, 2] == pytest.approx(np.nanstd(square), abs=1e-4)
+    assert read[1, 5, 5] == pytest.approx(own[3:, 3:].mean(), abs=1e-5)
+
+
+def test_the_head_of_pixels_wants_to_know_how_many_bands() -> None:
+    with pytest.raises(UsageError, match="take one of upernet, linear and unet"):
+        with_head(encoder("unet"), COVER, "pixels")
+
+
+def test_a_frozen_encoder_is_asked_once_for_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    from georama.heads import fitting
+
+    chips = some(12, 8, 8)
+    truth = (np.nan_to_num(chips.values[:, 0, 0]) > 0.5).astype(np.int64)
+    course: dict[str, Any] = {
+        "steps": 6, "batch": 4, "rate": 1e-3, "decay": 0.05, "seed": 0
+    }  # fmt: skip
+    fitted = []
+    for most in (fitting.LOOKS_BYTES, 0):
+        torch.manual_seed(0)
+        network = with_head(encoder("patches"), COVER, "pixels", bands=4, frozen=True)
+        places: list[int] = []
+        network.encoder.register_forward_hook(
+            lambda _, given, __, to=places: to.append(len(given[0]))
+        )
+        monkeypatch.setattr(fitting, "LOOKS_BYTES", most)
+        fitting.fit_task(network, COVER, chips, truth, **course)
+        fitted.append(network.state_dict())
+        # One more for how much memory it takes.
+        assert sum(places) == (1 + 12 if most else 1 + 6 * 4)
+    for key, value in fitted[0].items():
+        torch.testing.assert_close(value, fitted[1][key], rtol=1e-5, atol=1e-6)
+
+
 def test_one_place_and_one_pixel_are_enough() -> None:
     network = with_head(encoder("unet"), HEIGHT, "upernet", width=16)
     assert network(some(1, 1, 1, 3).batch()).shape == (1, 1, 1, 1)
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize("head", ["linear", "mlp", "pixels"])
 def test_whole_chips_are_told_from_the_pooled_vector(head: str) -> None:
-    network = with_head(encoder("unet"), USE, head)  # pyright: ignore[reportArgumentType]
+    network = with_head(encoder("unet"), USE, head, bands=4)  # pyright: ignore[reportArgumentType]
     assert network(some().batch()).shape == (2, 2)
 
 
 def test_a_head_for_pixels_is_refused_for_chips() -> None:
-    with pytest.raises(UsageError, match="linear and mlp, got upernet"):
+    with pytest.raises(UsageError, match="linear, mlp and pixels, got upernet"):
         with_head(encoder("unet"), USE, "upernet")
 
 

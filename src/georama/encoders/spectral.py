@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from georama.bands import Band
 from georama.chips import Batch, typical_scale
-from georama.encoders.patches import Block, grid_positions, take
+from georama.encoders.patches import Block, grid_positions
 
 KINDS = ("optical", "thermal", "sar", "height", "index", "classes", "other")
 NAMED = ("vv", "vh", "hh", "hv", "elevation", "surface", "slope")
@@ -118,23 +118,18 @@ class SpectralEncoder(nn.Module):
         x = x + self.resolution(x.new_tensor([size, size**2 / 4]))
         return x + grid_positions(rows, columns, self.width).to(x), count.squeeze(-1) > 0
 
-    def read(
-        self, x: Tensor, seen: Tensor, keep: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
+    def read(self, x: Tensor, seen: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Tokens after all blocks and the norm, and those after the blocks of `levels`.
 
         Args:
             x: From `tokens`.
             seen: Which of them show anything; the others are looked at by none.
-            keep: Positions (b·t, k) of the tokens that go in; without it all do.
         """
-        if keep is not None:
-            x, seen = take(x, keep), seen.gather(1, keep)
-        # A place that shows nothing would have nothing to attend to.
-        seen = seen | ~seen.any(1, keepdim=True)
+        # Where nothing shows anything there would be nothing to attend to.
+        look = None if bool(seen.all()) else seen | ~seen.any(1, keepdim=True)
         found = []
         for number, block in enumerate(self.blocks):
-            x = block(x, seen)
+            x = block(x, look)
             if number in self.levels:
                 found.append(x)
         x = self.norm(x)
@@ -180,43 +175,23 @@ def cells(x: Tensor, patch_px: int) -> Tensor:
 
 
 class SpectralGuess(nn.Module):
-    """What hidden patches of any band look like, from the tokens that were left.
+    """What the patches of any band look like, read off their tokens by one layer.
+
+    So Z. Xie et al. 2021 (SimMIM, arXiv 2111.09886), whose decoder is one layer too.
 
     Args:
         patch_px: Side of a patch.
         width: Of the encoder's tokens.
-        inner: Of the decoder's.
-        depth: Of the decoder.
-        heads: Of its attention.
+        inner: Numbers that a token is brought down to first.
         filters: Learned matrices that the pixels of every band are mixed from.
     """
 
-    def __init__(
-        self,
-        patch_px: int,
-        width: int,
-        *,
-        inner: int = 96,
-        depth: int = 2,
-        heads: int = 4,
-        filters: int = 16,
-    ) -> None:
+    def __init__(self, patch_px: int, width: int, *, inner: int = 96, filters: int = 16) -> None:
         super().__init__()
-        self.inner = inner
         self.enter = nn.Linear(width, inner)
-        self.hidden = nn.Parameter(0.02 * torch.randn(inner))
-        self.blocks = nn.ModuleList(Block(inner, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(inner, eps=1e-6)
         self.paint = Filters(patch_px**2, inner, filters)
 
-    def forward(self, x: Tensor, keep: Tensor, rows: int, columns: int, bands: tuple[Band, ...]):  # noqa: ANN201
-        """Tokens (b, k, width) at positions `keep` to pixels (b, rows·columns, c, patch_px²)."""
-        b = len(x)
-        full = self.hidden.expand(b, rows * columns, -1).clone()
-        full = full.scatter(1, keep.unsqueeze(-1).expand(-1, -1, self.inner), self.enter(x))
-        full = full + grid_positions(rows, columns, self.inner).to(full)
-        for block in self.blocks:
-            full = block(full)
-        matrices, shifts = self.paint(band_codes(bands).to(full))
-        said = torch.einsum("bnw,cpw->bncp", self.norm(full), matrices)
-        return said + shifts
+    def forward(self, x: Tensor, bands: tuple[Band, ...]) -> Tensor:
+        """Tokens (b, n, width) to pixels (b, n, c, patch_px²)."""
+        matrices, shifts = self.paint(band_codes(bands).to(x))
+        return torch.einsum("bnw,cpw->bncp", self.enter(x), matrices) + shifts

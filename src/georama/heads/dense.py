@@ -3,7 +3,8 @@
 A pyramid makes four strides of the maps of a plain transformer, `UPerNet` (Xiao et al. 2018, arXiv
 1807.10221) pools and merges them, in the settings of the PANGAEA protocol (Marsocci et al. 2024,
 arXiv 2412.04204); `LinearDense` shows what is in the maps already; `UNetDecoder` is the expanding
-side of a U-Net (Ronneberger et al. 2015, arXiv 1505.04597).
+side of a U-Net (Ronneberger et al. 2015, arXiv 1505.04597); `PixelHead` joins the maps with the
+pixels themselves.
 """
 
 from __future__ import annotations
@@ -14,8 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from georama.encoders.convolutions import ChannelNorm, ConvNorm, Norm, resized
+from georama.encoders.convolutions import (
+    ChannelNorm,
+    ConvNorm,
+    Norm,
+    mean_over_known,
+    resized,
+)
 from georama.encoders.pyramid import Pyramid
+from georama.encoders.spectral import scaled
 from georama.errors import UsageError
 from georama.heads.pooled import Pooled
 from georama.wording import listing
@@ -24,9 +32,11 @@ if TYPE_CHECKING:
     from georama.chips import Batch
     from georama.heads.tasks import Task
 
-Head = Literal["upernet", "linear", "unet", "mlp"]
-DENSE: tuple[Head, ...] = ("upernet", "linear", "unet")
-POOLED: tuple[Head, ...] = ("linear", "mlp")
+Head = Literal["upernet", "linear", "unet", "mlp", "pixels"]
+DENSE: tuple[Head, ...] = ("upernet", "linear", "unet", "pixels")
+POOLED: tuple[Head, ...] = ("linear", "mlp", "pixels")
+AROUND_PX = 5
+"""Side of the square whose mean and spread `PixelHead` tells of every pixel."""
 
 
 class UPerNet(nn.Module):
@@ -135,6 +145,78 @@ class UNetDecoder(nn.Module):
         return self.last(x)
 
 
+class PixelHead(nn.Module):
+    """Two hidden layers pixel by pixel, on its bands, the square around it, and the last map.
+
+    Maps of a transformer are coarse and say what kind of place it is; what a pixel is, its own
+    bands say best. Joined with them, an encoder cannot know less than a model of raw bands, and few
+    labels are enough.
+
+    Args:
+        bands: Of the batches.
+        map_width: Channels of the last map.
+        outputs: Numbers a pixel.
+        width: Of the hidden layers.
+        dropout: Share of their numbers that training hides.
+    """
+
+    def __init__(
+        self, bands: int, map_width: int, outputs: int, *, width: int = 128, dropout: float = 0.3
+    ) -> None:
+        super().__init__()
+        read = 3 * bands + map_width
+        # What goes in has scales of all kinds, and the pixels of a batch are many.
+        self.scale = nn.BatchNorm2d(read, affine=False)
+        self.layers = nn.Sequential(
+            nn.Conv2d(read, width, 1), nn.GELU(), nn.Dropout(dropout),
+            nn.Conv2d(width, width, 1), nn.GELU(), nn.Dropout(dropout),
+            nn.Conv2d(width, outputs, 1),
+        )  # fmt: skip
+
+    def forward(self, maps: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Maps (b, width, rows, columns) and their batch to (b, outputs, h, w)."""
+        pixels = mean_over_known(scaled(batch), batch.known, 1)
+        known = batch.known.any(1).to(pixels.dtype)
+        # Shares of the square, so that what is unknown or beyond the edge does not dim it.
+        share = _around(known).clamp(min=1e-6)
+        mean = _around(pixels) / share
+        spread = (_around(pixels.square()) / share - mean.square()).clamp(min=0.0).sqrt()
+        read = torch.cat([pixels, mean, spread, resized(maps[-1], pixels)], dim=1)
+        return self.layers(self.scale(read))
+
+
+class PooledPixels(nn.Module):
+    """One linear layer on the vector of a chip and on mean and spread of its bands.
+
+    Args:
+        bands: Of the batches.
+        vector_width: Numbers of the vector.
+        outputs: Numbers a place.
+        dropout: Share of the numbers read that training hides.
+    """
+
+    def __init__(
+        self, bands: int, vector_width: int, outputs: int, *, dropout: float = 0.3
+    ) -> None:
+        super().__init__()
+        read = 2 * bands + vector_width
+        self.scale = nn.BatchNorm1d(read, affine=False)
+        self.layers = nn.Sequential(nn.Dropout(dropout), nn.Linear(read, outputs))
+
+    def forward(self, vectors: Tensor, batch: Batch) -> Tensor:
+        """Vectors (b, width) and their batch to (b, outputs)."""
+        pixels = scaled(batch)
+        mean = mean_over_known(pixels, batch.known, (1, 3, 4))
+        square = mean_over_known(pixels.square(), batch.known, (1, 3, 4))
+        spread = (square - mean.square()).clamp(min=0.0).sqrt()
+        return self.layers(self.scale(torch.cat([mean, spread, vectors], dim=1)))
+
+
+def _around(x: Tensor) -> Tensor:
+    """Means of the square around every pixel; beyond the edge counts as 0."""
+    return nn.functional.avg_pool2d(x, AROUND_PX, 1, AROUND_PX // 2)
+
+
 class WithHead(nn.Module):
     """An encoder and a head for one task; call it with a batch.
 
@@ -173,22 +255,37 @@ class WithHead(nn.Module):
 
         Where an encoder takes one batch a sensor, at those of the finest.
         """
+        return self.answer(self.look(batch), batch)
+
+    def look(self, batch: Batch | Mapping[str, Batch]) -> list[Tensor]:
+        """What the encoder says: the maps of a padded batch, or the vectors (b, width) alone."""
         learns = torch.is_grad_enabled() and not self.frozen
+        with torch.set_grad_enabled(learns):
+            if not self.dense:
+                return [self.encoder.pooled(batch)]
+            return self.encoder(_whole(batch, self.encoder.strides))
+
+    def answer(self, said: list[Tensor], batch: Batch | Mapping[str, Batch]) -> Tensor:
+        """What the head makes of what the encoder said of a batch."""
+        joins = isinstance(self.head, PixelHead | PooledPixels)
         if not self.dense:
-            with torch.set_grad_enabled(learns):
-                vectors = self.encoder.pooled(batch)
-            return self.head(vectors)
+            return self.head(said[0], batch) if joins else self.head(said[0])
         if isinstance(batch, Mapping):
             # Sensors on grids of their own: their encoder knows how these lie on each other.
-            whole, (h, w) = batch, max(part.values.shape[-2:] for part in batch.values())
+            h, w = max(part.values.shape[-2:] for part in batch.values())
             rows, columns = h, w
         else:
-            whole, (h, w) = batch.padded(max(self.encoder.strides)), batch.values.shape[-2:]
-            rows, columns = whole.values.shape[-2:]
-        with torch.set_grad_enabled(learns):
-            maps = self.encoder(whole)
-        told = self.head(self.neck(maps) if self.neck else maps)
+            h, w = batch.values.shape[-2:]
+            batch = _whole(batch, self.encoder.strides)
+            rows, columns = batch.values.shape[-2:]
+        maps = self.neck(said) if self.neck else said
+        told = self.head(maps, batch) if joins else self.head(maps)
         return resized(told, (rows, columns))[..., :h, :w]
+
+
+def _whole(batch: Any, strides: Sequence[int]) -> Any:
+    """The batch padded to whole patches; batches by sensor as they are."""
+    return batch if isinstance(batch, Mapping) else batch.padded(max(strides))
 
 
 def with_head(
@@ -196,6 +293,7 @@ def with_head(
     task: Task,
     head: Head | None = None,
     *,
+    bands: int | None = None,
     width: int = 128,
     dropout: float = 0.1,
     norm: Norm = "group",
@@ -206,8 +304,9 @@ def with_head(
     Args:
         encoder: Gives maps of a batch and a pooled vector, with `widths` and `strides`.
         task: What is asked for; with it goes which heads there are.
-        head: Of pixels "upernet" (without it), "linear" or "unet"; of whole chips "linear"
-            (without it) or "mlp".
+        head: Of pixels "upernet" (without it), "linear", "unet" or "pixels"; of whole chips
+            "linear" (without it), "mlp" or "pixels".
+        bands: How many the batches have, for "pixels".
         width: Inside of "upernet" and "mlp".
         dropout: Share of numbers that training hides inside of these two.
         norm: Inside of dense heads.
@@ -224,6 +323,15 @@ def with_head(
             remedy="name one of them, or none for the first",
         )
     widths, strides = tuple(encoder.widths), tuple(encoder.strides)
+    if head == "pixels":
+        if bands is None:
+            raise UsageError(
+                "the head pixels reads the bands of one sensor's chips, and this encoder has none",
+                remedy=f"take one of {listing([name for name in known if name != head])}",
+            )
+        kind = PixelHead if task.dense else PooledPixels
+        told = kind(bands, widths[-1], task.outputs)
+        return WithHead(encoder, told, dense=task.dense, frozen=frozen)
     if not task.dense:
         hidden = width if head == "mlp" else None
         told = Pooled(widths[-1], task.outputs, hidden=hidden, dropout=dropout)

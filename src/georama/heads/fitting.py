@@ -17,6 +17,10 @@ from georama.errors import DataError, UsageError
 from georama.heads.tasks import Task
 from georama.learning import adamw, train
 from georama.model_folder import load_model, save_model
+from georama.progress import progress
+
+LOOKS_BYTES = 1 << 30
+"""Of what a frozen encoder says of the training chips, kept in memory."""
 
 if TYPE_CHECKING:
     import torch
@@ -78,6 +82,7 @@ def fit_task(
     if len(truth) != n:
         raise DataError(f"one truth a place is wanted, got {n} places and {len(truth)} truths")
     told = torch.from_numpy(np.ascontiguousarray(truth))
+    kept = None if prepare is not None else _looks(network, chips)
     network.train()
 
     def loss_at(step: int) -> dict[str, torch.Tensor]:
@@ -87,6 +92,9 @@ def fit_task(
             shown = prepare(shown, step)
         if hasattr(network, "losses"):
             return network.losses(shown, told[rows], step)
+        if kept is not None:
+            said = [part[rows] for part in kept]
+            return {task.kind: task.loss(network.answer(said, shown), told[rows])}
         return {task.kind: task.loss(network(shown), told[rows])}
 
     with torch.random.fork_rng(devices=[]):
@@ -102,6 +110,30 @@ def fit_task(
         )
     network.eval()
     return history
+
+
+def _looks(network: Any, chips: Pictures) -> list[torch.Tensor] | None:
+    """What a frozen encoder says of all places, so that it is asked once; None where it learns.
+
+    None too where memory does not bear it.
+    """
+    import torch
+
+    if not getattr(network, "frozen", False) or not hasattr(network, "look"):
+        return None
+    n = places_of(chips)
+    network.eval()
+    with torch.no_grad(), progress("Looking at chips", n) as advance:
+        first = network.look(batch_of(chips, slice(0, 1)))
+        if n * sum(part.nbytes for part in first) > LOOKS_BYTES:
+            return None
+        kept = [part.new_empty((n, *part.shape[1:])) for part in first]
+        for start in range(0, n, 16):
+            rows = slice(start, start + 16)
+            for whole, part in zip(kept, network.look(batch_of(chips, rows)), strict=True):
+                whole[rows] = part
+            advance(len(part))
+    return kept
 
 
 def tell(ask: Callable[[Any], torch.Tensor], chips: Pictures, size: int = 16) -> torch.Tensor:

@@ -1,90 +1,99 @@
-"""Learning scenes without labels: guess what was hidden, and know a place by other bands of it."""
+"""Learning scenes without labels: guess what was hidden, and say what a larger model says of it."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from georama.chips import Batch
 from georama.encoders.spectral import SpectralEncoder, SpectralGuess, cells, scaled
-from georama.objectives.contrastive import symmetric_cross_entropy
 
-TEMPERATURE = 0.2
 FEWEST = 2
-"""Bands that a view keeps at least, where there are as many."""
+"""Bands that stay at least, where there are as many."""
+TEACHER_PIXEL_M = (5.0, 40.0)
+"""Pixels that the teacher has seen the like of."""
 
 
 class SceneLearner(nn.Module):
-    """An encoder, a decoder of pixels and a projector of pooled vectors, trained together.
+    """An encoder and what reads its tokens in training: a guess of pixels, and of a teacher's.
 
-    Two views of every place differ in what is hidden: patches and whole bands of each, drawn apart.
-    Each view guesses all bands of all patches; and the pooled vectors of the two find each other
-    among those of the batch (K. He et al. 2021, arXiv 2111.06377; T. Chen et al. 2020, arXiv
-    2002.05709).
+    Of every place bands and patches are hidden, and all bands of all patches are guessed (Z. Xie
+    et al. 2021, arXiv 2111.09886). A teacher sees the whole place, and its patches are told from
+    what the encoder was left with.
 
     Args:
         encoder: To be trained.
-        hidden_share: Of the patches, of each view.
-        band_share: Of the bands, of each view, on average.
-        contrast: Weight of the contrast beside the guess.
+        hidden_share: Of the patches.
+        band_share: Of the bands, on average.
+        teacher: Gives maps of a batch on the encoder's patches; None for no such lesson.
     """
 
     def __init__(
         self,
         encoder: SpectralEncoder,
         *,
-        hidden_share: float = 0.6,
-        band_share: float = 0.5,
-        contrast: float = 0.1,
+        hidden_share: float = 0.3,
+        band_share: float = 0.4,
+        teacher: Any = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.hidden_share, self.band_share, self.contrast = hidden_share, band_share, contrast
+        self.hidden_share, self.band_share = hidden_share, band_share
         self.guess = SpectralGuess(encoder.patch_px, encoder.width)
-        self.project = nn.Sequential(
-            nn.Linear(encoder.width, encoder.width), nn.GELU(), nn.Linear(encoder.width, 96)
-        )
+        # In a list, so that its weights are neither trained nor kept.
+        self._teacher = [] if teacher is None else [teacher.eval().requires_grad_(False)]
+        if teacher is not None:
+            self.say = nn.Linear(encoder.width, teacher.widths[-1])
 
     def losses(self, batch: Batch, draw: torch.Generator) -> dict[str, Tensor]:
-        """`pixels`: squared error of scaled values that no view showed; `contrast`.
+        """Squared errors of what was hidden.
 
         Args:
             batch: Of single dates.
             draw: Of what is hidden.
+
+        Returns:
+            `pixels`, of scaled values that were hidden; `teacher`, of the teacher's numbers, each
+            patch with mean 0 and spread 1, where there is a teacher that can read the batch.
         """
-        truth = cells(scaled(batch).flatten(0, 1), self.encoder.patch_px)
-        known = cells(batch.known.flatten(0, 1).to(truth.dtype), self.encoder.patch_px)
-        vectors, off, count = [], truth.new_zeros(()), truth.new_zeros(())
-        rows, columns = (side // self.encoder.patch_px for side in batch.values.shape[-2:])
-        for _ in range(2):
-            gone = self._bands(batch, draw)
-            shown = batch.hide(gone[:, None, :, None, None])
-            x, seen = self.encoder.tokens(shown)
-            order = torch.rand(seen.shape, generator=draw).argsort(1).to(x.device)
-            kept = max(1, round(order.shape[1] * (1 - self.hidden_share)))
-            keep = order[:, :kept]
-            last, _ = self.encoder.read(x, seen, keep)
-            said = self.guess(last, keep, rows, columns, batch.bands)
-            # What this view did not see: hidden patches, and hidden bands of those it kept.
-            unseen = torch.ones_like(known)
-            unseen.scatter_(1, keep[:, :, None, None].expand(-1, -1, *known.shape[2:]), 0.0)
-            unseen = torch.maximum(unseen, gone.to(unseen)[:, None, :, None]) * known
-            off = off + ((said - truth).square() * unseen).sum()
-            count = count + unseen.sum()
-            weight = seen.gather(1, keep).to(last.dtype).unsqueeze(-1)
-            pooled = (last * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
-            vectors.append(nn.functional.normalize(self.project(pooled), dim=1))
-        found = {"pixels": off / count.clamp(min=1.0)}
-        if len(batch) > 1 and self.contrast:
-            same = symmetric_cross_entropy(vectors[0], vectors[1], 1 / TEMPERATURE)
-            found["contrast"] = self.contrast * same / math.log(len(batch))
+        patch = self.encoder.patch_px
+        truth = cells(scaled(batch).flatten(0, 1), patch)
+        known = cells(batch.known.flatten(0, 1).to(truth.dtype), patch)
+        rows, columns = (side // patch for side in batch.values.shape[-2:])
+        gone = self._bands(batch, draw)[:, None, :, None, None]
+        place = torch.rand((len(batch), 1, 1, rows, columns), generator=draw) < self.hidden_share
+        place = place.to(gone.device)
+        fine = place.repeat_interleave(patch, -2).repeat_interleave(patch, -1)
+        hidden = gone | fine
+        last, _ = self.encoder.read(*self.encoder.tokens(batch.hide(hidden)))
+        unseen = cells(hidden.expand_as(batch.known).flatten(0, 1).to(truth.dtype), patch) * known
+        off = (self.guess(last, batch.bands) - truth).square() * unseen
+        found = {"pixels": off.sum() / unseen.sum().clamp(min=1.0)}
+        if self._teacher and TEACHER_PIXEL_M[0] <= batch.pixel_m <= TEACHER_PIXEL_M[1]:
+            found["teacher"] = self._lesson(batch, last)
         return found
 
+    def _lesson(self, batch: Batch, last: Tensor) -> Tensor:
+        """How far the tokens are from saying what the teacher says."""
+        # Where and when are not seen by the encoder, so the teacher is not told either.
+        blind = replace(
+            batch,
+            lonlat=torch.full_like(batch.lonlat, torch.nan),
+            days=torch.full_like(batch.days, torch.nan),
+        )
+        with torch.no_grad():
+            wanted = self._teacher[0].to(last.device)(blind)[-1].flatten(2).transpose(1, 2)
+        told = (wanted != 0).any(-1, keepdim=True).to(last.dtype)
+        wanted = F.layer_norm(wanted, wanted.shape[-1:])
+        off = (self.say(last) - wanted).square().mean(-1, keepdim=True) * told
+        return off.sum() / told.sum().clamp(min=1.0)
+
     def _bands(self, batch: Batch, draw: torch.Generator) -> Tensor:
-        """Which bands of each place a view hides (b, c); at least FEWEST known ones stay."""
+        """Which bands of each place are hidden (b, c); at least FEWEST known ones stay."""
         there = batch.known.flatten(3).any(-1).any(1).cpu()
         share = torch.rand((len(there), 1), generator=draw) * 2 * self.band_share
         luck = torch.rand(there.shape, generator=draw)
@@ -96,14 +105,23 @@ class SceneLearner(nn.Module):
 
 
 def varied(batch: Batch, draw: torch.Generator) -> Batch:
-    """The batch turned, mirrored and a little lighter or darker band by band."""
+    """The batch turned, mirrored, blended with itself, and a little lighter or darker by band.
+
+    Half of the places are blended with another: a few scenes go further with a teacher that is
+    asked about what lies between them (L. Beyer et al. 2021, arXiv 2106.05237).
+    """
     values, known = batch.values, batch.known
     turns = int(torch.randint(4, (1,), generator=draw))
     values, known = (torch.rot90(v, turns, (-2, -1)) for v in (values, known))
     if torch.rand(1, generator=draw) < 0.5:
         values, known = values.flip(-1), known.flip(-1)
-    spread = torch.as_tensor([band.spread for band in batch.bands])
     n, _, c = values.shape[:3]
+    blend = torch.rand((n, 1, 1, 1, 1), generator=draw)
+    blend = torch.where(torch.rand((n, 1, 1, 1, 1), generator=draw) < 0.5, blend, 0.0)
+    other = torch.randperm(n, generator=draw)
+    values = values * (1 - blend) + values[other] * blend
+    known = known & ((blend == 0) | known[other])
+    spread = torch.as_tensor([band.spread for band in batch.bands])
     gain = 1 + 0.1 * torch.randn((n, 1, c, 1, 1), generator=draw)
     shift = 0.05 * torch.randn((n, 1, c, 1, 1), generator=draw) * spread[:, None, None]
     return replace(batch, values=(values * gain + shift) * known, known=known)

@@ -249,7 +249,7 @@ class FLORO:
         encoder = self.encoder(scale)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + 1)
-            return with_head(encoder, task, head, frozen=frozen)
+            return with_head(encoder, task, head, bands=len(bands), frozen=frozen)
 
     def fit(
         self,

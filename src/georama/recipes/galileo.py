@@ -134,7 +134,7 @@ class Galileo:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             head: Any = self.head
-            return with_head(self.encoder(), task, head, frozen=self.frozen)
+            return with_head(self.encoder(), task, head, bands=len(bands), frozen=self.frozen)
 
     def fit(
         self,

@@ -247,7 +247,7 @@ class LESSViT:
         encoder = self.encoder()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + 1)
-            return with_head(encoder, task, head, frozen=frozen)
+            return with_head(encoder, task, head, bands=len(bands), frozen=frozen)
 
     def fit(
         self,

@@ -103,7 +103,7 @@ class Scene:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             head: Any = self.head
-            return with_head(self._encoder(), task, head, frozen=self.frozen)
+            return with_head(self._encoder(), task, head, bands=len(bands), frozen=self.frozen)
 
     def pretrain(
         self,
@@ -114,6 +114,7 @@ class Scene:
         rate: float = 5e-4,
         decay: float = 0.05,
         side: int = 32,
+        teacher: str = "",
         course: Course | None = None,
         report: Callable[[str], None] | None = None,
     ) -> Scene:
@@ -127,6 +128,7 @@ class Scene:
             rate: Peak learning rate.
             decay: Weight decay of the matrices.
             side: Rows and columns of the part of a chip that a step sees.
+            teacher: Galileo's published weights (`encoder.pt`), whose patches are to be told too.
             course: How long, where to and from which seed, in place of the above; from
                 `georama pretrain`.
             report: Called with a line of losses now and then.
@@ -144,7 +146,8 @@ class Scene:
         batch = course.batch or batch
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            learner = SceneLearner(self._encoder()).to(course.device)
+            learner = SceneLearner(self._encoder(), teacher=self._teacher(teacher))
+            learner = learner.to(course.device)
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
                 draw = np.random.default_rng([self.seed, step])
@@ -157,7 +160,8 @@ class Scene:
             history = train(
                 learner, adamw(learner, rate, decay), loss_at, **course.loop, samples=batch,
                 title="Pretraining Scene", fingerprint=json.dumps([
-                    self._settings(), batch, side, rate, [one.values.shape for one in sets]
+                    self._settings(), batch, side, rate, bool(teacher),
+                    [one.values.shape for one in sets],
                 ]),
                 report=report,
             )  # fmt: skip
@@ -291,6 +295,15 @@ class Scene:
         if own and self.pretrained:
             encoder.load_state_dict(own)
         return encoder
+
+    def _teacher(self, path: str) -> Any:
+        """Galileo's encoder on patches of the same side, or None."""
+        if not path:
+            return None
+        from georama.encoders.checkpoints import read_tensors
+        from georama.encoders.galileo import Galileo
+
+        return Galileo.from_authors(read_tensors(path), patch_px=self.patch_px)
 
     def _ready(self) -> Any:
         import torch

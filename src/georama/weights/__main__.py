@@ -77,12 +77,14 @@ def train_scene(out: Path, *, steps: int = 4000, seed: int = 0) -> Scene:
         seed: Of initial values, batches and what is hidden.
     """
     sets = scene_sets()
+    teacher = _samples() / "weights" / "galileo_nano" / "encoder.pt"
     start = time.perf_counter()
     checkpoint = kit.kit_folder() / "training" / f"scene-{steps}-{seed}"
     course = Course(steps=steps, seed=seed, folder=checkpoint)
     scene = Scene(seed=seed, pretrained=False).pretrain(
-        list(sets.values()), course=course, report=_report
-    )
+        list(sets.values()), course=course, report=_report,
+        teacher=str(teacher) if teacher.exists() else "",
+    )  # fmt: skip
     shown = ", ".join(f"{len(one):,} of {name}" for name, one in sets.items())
     card = replace(
         scene.card,
@@ -108,25 +110,26 @@ def scene_sets(side: int = 64) -> dict[str, Chips]:
             cut_unlabelled(packaged_scene(f"bouconne-{i}"), side) for i in range(1, 8)
         ]),
     }  # fmt: skip
-    samples = Path(os.environ.get("GEORAMA_SHARED_DATA", "../shared/data"))
+    samples = _samples()
     patches = sorted((samples / "s2_global_patches").glob("*.tif"))
     if patches:
         cut = [cut_unlabelled(open_scene(path), side) for path in patches]
         sets["patches"] = together([one for one in cut if one.bands == cut[0].bands])
     tiles = samples / "terramesh_aligned"
     names = [path.name for path in sorted((tiles / "S2L2A").glob("*.tif"))]
-    if names:
-        sensors = {"S2L2A": "sentinel-2-l2a", "S1RTC": "sentinel-1", "DEM": "dem"}
+    kinds = {
+        "tiles": {"S2L2A": "sentinel-2-l2a", "S1RTC": "sentinel-1", "DEM": "dem"},
+        "tiles before the air was corrected": {"S2L1C": "sentinel-2-l1c", "S1RTC": "sentinel-1"},
+    }
+    for label, sensors in kinds.items() if names else ():
+        # The table has four polarisations and three heights, the tiles the first two and the first.
+        first = {"sentinel-1": 2, "dem": 1}
         bands = [
-            f"{sensors[kind]}:{band}"
-            for kind, some in (
-                ("S2L2A", [b.name for b in SENSORS["sentinel-2-l2a"].bands]),
-                ("S1RTC", ["VV", "VH"]),
-                ("DEM", ["elevation"]),
-            )
-            for band in some
+            f"{sensor}:{band.name}"
+            for sensor in sensors.values()
+            for band in SENSORS[sensor].bands[: first.get(sensor)]
         ]
-        sets["tiles"] = together([
+        sets[label] = together([
             cut_unlabelled(open_scene([tiles / k / name for k in sensors], bands=bands), side)
             for name in names
         ])  # fmt: skip
@@ -258,6 +261,10 @@ def train_osmgraphclip(out: Path, *, steps: int = 1200, seed: int = 0) -> OSMGra
     model = replace(model, card=card, tensors=small)
     model.save(out)
     return model
+
+
+def _samples() -> Path:
+    return Path(os.environ.get("GEORAMA_SHARED_DATA", "../shared/data"))
 
 
 def _surroundings() -> Surroundings:
