@@ -12,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from georama.bands import SENSORS, Band, bands_by_wavelength
-from georama.chips import Chips
+from georama.chips import Batch, Chips
 from georama.encoders.spectral import SpectralEncoder, band_codes
 from georama.errors import DataError, UsageError
 from georama.heads.tasks import Task
 from georama.objectives.scenes import SceneLearner
 from georama.recipes.scene import Scene
 
-SMALL = {"width": 32, "depth": 3, "heads": 4, "filters": 4, "pretrained": False}
+SMALL = {
+    "width": 32, "depth": 3, "heads": 4, "filters": 4, "pretrained": False, "frozen": False
+}  # fmt: skip
 ALL = [band for sensor in SENSORS.values() for band in sensor.bands]
 
 
@@ -90,6 +92,54 @@ def test_a_view_keeps_two_bands_and_hides_others() -> None:
     left = (~gone).sum(1)
     assert left.min() >= 2
     assert 0.3 < gone.float().mean() < 0.7
+
+
+class Echo(torch.nn.Module):
+    """A teacher whose patches say the mean of their first band, beside where they lie."""
+
+    def __init__(self, patch_px: int = 4) -> None:
+        super().__init__()
+        self.widths, self.strides = (2,), (patch_px,)
+        self.told: list[bool] = []
+
+    def forward(self, batch: Batch) -> list[torch.Tensor]:
+        self.told.append(bool(batch.lonlat.isfinite().any() or batch.days.isfinite().any()))
+        mean = torch.nn.functional.avg_pool2d(batch.values[:, 0, :1], self.strides[0])
+        across = torch.linspace(5, 9, mean.shape[-1]).expand_as(mean)
+        return [torch.cat([mean + across, across + 1], dim=1)]
+
+
+def test_a_teacher_is_asked_blind_and_followed_in_what_places_differ_by() -> None:
+    torch.manual_seed(0)
+    batch = chips_of(SENSORS["sentinel-2-l2a"].bands, n=16).batch()
+    teacher = Echo()
+    learner = SceneLearner(
+        SpectralEncoder(width=32, depth=3, heads=4, filters=4), band_share=0.0, hidden_share=0.0,
+        teacher=teacher,
+    )  # fmt: skip
+    assert not any("Echo" in name or "told" in name for name in learner.state_dict())
+    optimiser = torch.optim.Adam(learner.parameters(), 3e-3)
+    history = []
+    for step in range(60):
+        losses = learner.losses(batch, torch.Generator().manual_seed(step))
+        optimiser.zero_grad()
+        losses["teacher"].backward()
+        optimiser.step()
+        history.append(float(losses["teacher"].detach()))
+    assert not any(teacher.told)
+    # One of the two numbers differs between places; the other is the same for all of them.
+    assert history[-1] < 0.5 * history[0]
+    far = replace(batch, pixel_m=0.2)
+    assert "teacher" not in learner.losses(far, torch.Generator().manual_seed(0))
+
+
+def test_what_the_teacher_cannot_read_is_no_lesson() -> None:
+    batch = chips_of(SENSORS["sentinel-2-l2a"].bands, n=4).batch()
+    teacher = Echo()
+    teacher.forward = lambda batch: [torch.zeros(len(batch), 2, 4, 4)]  # type: ignore[method-assign]
+    learner = SceneLearner(SpectralEncoder(width=32, depth=3, heads=4), teacher=teacher)
+    losses = learner.losses(batch, torch.Generator().manual_seed(0))
+    assert losses["teacher"].item() == 0.0
 
 
 def test_pretraining_learns_to_guess_what_is_hidden(tmp_path: Path) -> None:

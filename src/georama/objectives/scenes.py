@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from georama.chips import Batch
 from georama.encoders.spectral import SpectralEncoder, SpectralGuess, cells, scaled
@@ -36,7 +35,7 @@ class SceneLearner(nn.Module):
         self,
         encoder: SpectralEncoder,
         *,
-        hidden_share: float = 0.3,
+        hidden_share: float = 0.2,
         band_share: float = 0.4,
         teacher: Any = None,
     ) -> None:
@@ -57,8 +56,8 @@ class SceneLearner(nn.Module):
             draw: Of what is hidden.
 
         Returns:
-            `pixels`, of scaled values that were hidden; `teacher`, of the teacher's numbers, each
-            patch with mean 0 and spread 1, where there is a teacher that can read the batch.
+            `pixels`, of scaled values that were hidden; `teacher`, of how the teacher's patches
+            differ between the places, in their spreads, where a teacher can read the batch.
         """
         patch = self.encoder.patch_px
         truth = cells(scaled(batch).flatten(0, 1), patch)
@@ -88,8 +87,11 @@ class SceneLearner(nn.Module):
         with torch.no_grad():
             wanted = self._teacher[0].to(last.device)(blind)[-1].flatten(2).transpose(1, 2)
         told = (wanted != 0).any(-1, keepdim=True).to(last.dtype)
-        wanted = F.layer_norm(wanted, wanted.shape[-1:])
-        off = (self.say(last) - wanted).square().mean(-1, keepdim=True) * told
+        # Most of what a teacher's patches differ in is their place on the grid, which all chips
+        # share; what counts is how chips differ at each place.
+        wanted = _apart(wanted, told)
+        spread = (wanted.square().sum((0, 1)) / told.sum().clamp(min=1.0)).sqrt().clamp(min=1e-3)
+        off = ((_apart(self.say(last), told) - wanted) / spread).square().mean(-1)
         return off.sum() / told.sum().clamp(min=1.0)
 
     def _bands(self, batch: Batch, draw: torch.Generator) -> Tensor:
@@ -102,6 +104,11 @@ class SceneLearner(nn.Module):
         rank = torch.where(there, luck, -1.0).argsort(1, descending=True)
         gone.scatter_(1, rank[:, :FEWEST], False)
         return gone.to(batch.values.device)
+
+
+def _apart(x: Tensor, told: Tensor) -> Tensor:
+    """Numbers (b, n, d) without the mean over what is told (b, n, 1) of all chips."""
+    return (x - (x * told).sum(0) / told.sum(0).clamp(min=1.0)) * told
 
 
 def varied(batch: Batch, draw: torch.Generator) -> Batch:

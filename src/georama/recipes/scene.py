@@ -1,11 +1,12 @@
 """Scene: one small encoder for whatever bands a scene has, trained here on real scenes.
 
-Our own recipe of 2026, after K. He et al. 2021 (arXiv 2111.06377), Z. Xiong et al. 2024 (arXiv
-2403.15356) and T. Chen et al. 2020 (arXiv 2002.05709). The route: patches of any bands become
-tokens by filters made from wavelengths (`encoders.spectral`), a transformer reads them
-(`encoders.patches`); trained by guessing hidden patches and bands and by knowing a place again by
-other bands (`objectives.scenes`), then fitted to a task with a head (`heads.dense`,
-`heads.fitting`).
+Our own recipe of 2026, after Z. Xie et al. 2021 (SimMIM, arXiv 2111.09886), Z. Xiong et al. 2024
+(DOFA, arXiv 2403.15356) and L. Beyer et al. 2021 (arXiv 2106.05237). The route: patches of any
+bands become tokens by filters made from wavelengths (`encoders.spectral`), a transformer reads them
+(`encoders.patches`); trained by guessing hidden patches and bands, and by telling from what is left
+what a larger model, Galileo (G. Tseng et al. 2025, arXiv 2502.09356), says of the whole
+(`objectives.scenes`); then fitted to a task with a head that joins tokens and pixels
+(`heads.dense`, `heads.fitting`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from georama.bands import Band
 from georama.card import Card
 from georama.errors import DataError, UsageError
-from georama.model_folder import save_model
+from georama.model_folder import load_model
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ CARD = Card(
     reads=("chips",),
     needs=("chips",),
     gives="a vector of 192 numbers a place, maps of tokens for heads, a task's answer once fitted",
-    kept="masked patches and bands, filters made from wavelengths, a contrast of two views",
+    kept="masked patches and bands, filters made from wavelengths, a patient teacher",
     left_out="No position and no date go in, so that what it tells comes from pixels alone. It is "
     "small and has seen a few scenes of a few sensors, not a global archive.",
     licence="Apache-2.0",
@@ -49,6 +50,9 @@ CARD = Card(
         "Dates are read one by one and averaged.",
     ),
 )
+
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "scene"
 
 
 @dataclass(eq=False)
@@ -61,9 +65,11 @@ class Scene:
         depth: Blocks.
         heads: Of each attention.
         filters: Learned matrices that every band's filters are mixed from.
-        head: For tasks: see `heads.dense.with_head`; the first there without it.
-        pretrained: Start from what `pretrain` has learned; else from scratch.
-        frozen: Leave the encoder as it is when fitting.
+        head: For tasks: see `heads.dense.with_head`.
+        pretrained: Start from what `pretrain` has learned, or from the shipped weights where
+            nothing was; else from scratch.
+        frozen: Leave the encoder as it is when fitting: a hundredth of the work, and the better
+            way with few labels.
         seed: Of initial values and batches.
         bands: That it was fitted to, in their order.
         task: That it was fitted for.
@@ -74,9 +80,9 @@ class Scene:
     depth: int = 6
     heads: int = 6
     filters: int = 16
-    head: str | None = None
+    head: str = "pixels"
     pretrained: bool = True
-    frozen: bool = False
+    frozen: bool = True
     seed: int = 0
     bands: tuple[Band, ...] = ()
     task: Task | None = None
@@ -215,20 +221,32 @@ class Scene:
         truth: NDArray[Any],
         task: Task,
         *,
-        steps: int = 500,
-        batch: int = 8,
-        rate: float = 5e-4,
+        steps: int = 400,
+        batch: int = 16,
+        rate: float | None = None,
         decay: float = 0.05,
         report: Callable[[str], None] | None = None,
     ) -> Scene:
-        """Fit encoder and head to chips and their truth (n) or (n, h, w), as `Task.loss` has it."""
+        """Fit head, and encoder unless frozen, to chips and their truth, as `Task.loss` has it.
+
+        Args:
+            chips: Of n places.
+            truth: (n) or (n, h, w).
+            task: What is asked for.
+            steps: Optimiser steps.
+            batch: Places a step.
+            rate: Peak learning rate; without it 0.003 for a head alone, 0.0005 with the encoder.
+            decay: Weight decay of the matrices.
+            report: Called with a line of losses now and then.
+        """
         from georama.heads.fitting import fit_on
 
         network = self.network(chips.bands, task)
         return fit_on(
             self, network, chips, truth, task,
             {"pretrained": self.pretrained, "frozen": self.frozen},
-            steps=steps, batch=batch, rate=rate, decay=decay, report=report,
+            steps=steps, batch=batch, decay=decay, report=report,
+            rate=rate or (3e-3 if self.frozen else 5e-4),
         )  # fmt: skip
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
@@ -248,22 +266,16 @@ class Scene:
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.fitting import purpose_text
+        from georama.heads.fitting import save_recipe
 
-        if not self.tensors:
-            raise UsageError("this Scene has learned nothing", remedy="call pretrain or fit first")
-        told = {
-            "settings": json.dumps(self._settings()),
-            "purpose": purpose_text(self.bands, self.task),
-        }
-        return save_model(folder, self.tensors, self.card, told)
+        return save_recipe(self, folder, list(self._settings()))
 
     @classmethod
-    def load(cls, folder: str | Path) -> Scene:
-        """Read what `save` wrote."""
+    def load(cls, folder: str | Path | None = None) -> Scene:
+        """Read what `save` wrote; without a folder, the encoder that georama ships."""
         from georama.heads.fitting import load_recipe
 
-        return cls(**load_recipe(folder, "Scene", "encoder.embed.learned"))
+        return cls(**load_recipe(folder or SHIPPED, "Scene", "encoder.embed.learned"))
 
     def _side(self, wanted: int, chips: Chips) -> int:
         """The side of the part that a step sees: whole patches, no more than a chip has."""
@@ -290,10 +302,19 @@ class Scene:
             patch_px=self.patch_px, width=self.width, depth=self.depth, heads=self.heads,
             filters=self.filters,
         )  # fmt: skip
-        learned = self.tensors
-        own = {k[8:]: torch.from_numpy(v) for k, v in learned.items() if k.startswith("encoder.")}
-        if own and self.pretrained:
+        if not self.pretrained:
+            return encoder
+        learned = self.tensors or load_model(SHIPPED, "Scene").tensors
+        own = {k[8:]: torch.tensor(v) for k, v in learned.items() if k.startswith("encoder.")}
+        try:
             encoder.load_state_dict(own)
+        except RuntimeError as error:
+            wanted = str(error).splitlines()[-1].strip()
+            raise UsageError(
+                f"what was learned does not fit this Scene ({wanted})",
+                remedy="leave patch_px, width, depth, heads and filters as they were, or start "
+                "from scratch with pretrained=False (--set pretrained=false in the shell)",
+            ) from None
         return encoder
 
     def _teacher(self, path: str) -> Any:
