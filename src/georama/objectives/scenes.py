@@ -91,7 +91,7 @@ class SceneLearner(nn.Module):
         # share; what counts is how chips differ at each place.
         wanted = _apart(wanted, told)
         spread = (wanted.square().sum((0, 1)) / told.sum().clamp(min=1.0)).sqrt().clamp(min=1e-3)
-        off = ((_apart(self.say(last), told) - wanted) / spread).square().mean(-1)
+        off = (_apart(self.say(last), told) - wanted / spread).square().mean(-1)
         return off.sum() / told.sum().clamp(min=1.0)
 
     def _bands(self, batch: Batch, draw: torch.Generator) -> Tensor:

@@ -117,7 +117,7 @@ class Scene:
         *,
         steps: int = 2000,
         batch: int = 48,
-        rate: float = 5e-4,
+        rate: float = 1e-3,
         decay: float = 0.05,
         side: int = 32,
         teacher: str = "",
