@@ -28,6 +28,7 @@ class SceneLearner(nn.Module):
         encoder: To be trained.
         hidden_share: Of the patches.
         band_share: Of the bands, on average.
+        pixels: Weight of the guess of pixels.
         teacher: Gives maps of a batch on the encoder's patches; None for no such lesson.
     """
 
@@ -35,13 +36,14 @@ class SceneLearner(nn.Module):
         self,
         encoder: SpectralEncoder,
         *,
-        hidden_share: float = 0.2,
-        band_share: float = 0.4,
+        hidden_share: float = 0.1,
+        band_share: float = 0.2,
+        pixels: float = 1.0,
         teacher: Any = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.hidden_share, self.band_share = hidden_share, band_share
+        self.hidden_share, self.band_share, self.pixels = hidden_share, band_share, pixels
         self.guess = SpectralGuess(encoder.patch_px, encoder.width)
         # In a list, so that its weights are neither trained nor kept.
         self._teacher = [] if teacher is None else [teacher.eval().requires_grad_(False)]
@@ -56,7 +58,7 @@ class SceneLearner(nn.Module):
             draw: Of what is hidden.
 
         Returns:
-            `pixels`, of scaled values that were hidden; `teacher`, of how the teacher's patches
+            `pixels`, of scaled values that were hidden, times their weight; `teacher`, of how the teacher's patches
             differ between the places, in their spreads, where a teacher can read the batch.
         """
         patch = self.encoder.patch_px
@@ -71,7 +73,7 @@ class SceneLearner(nn.Module):
         last, _ = self.encoder.read(*self.encoder.tokens(batch.hide(hidden)))
         unseen = cells(hidden.expand_as(batch.known).flatten(0, 1).to(truth.dtype), patch) * known
         off = (self.guess(last, batch.bands) - truth).square() * unseen
-        found = {"pixels": off.sum() / unseen.sum().clamp(min=1.0)}
+        found = {"pixels": self.pixels * off.sum() / unseen.sum().clamp(min=1.0)}
         if self._teacher and TEACHER_PIXEL_M[0] <= batch.pixel_m <= TEACHER_PIXEL_M[1]:
             found["teacher"] = self._lesson(batch, last)
         return found
@@ -114,7 +116,7 @@ def _apart(x: Tensor, told: Tensor) -> Tensor:
 def varied(batch: Batch, draw: torch.Generator) -> Batch:
     """The batch turned, mirrored, blended with itself, and a little lighter or darker by band.
 
-    Half of the places are blended with another: a few scenes go further with a teacher that is
+    A quarter of the places are blended with another: a few scenes go further with a teacher that is
     asked about what lies between them (L. Beyer et al. 2021, arXiv 2106.05237).
     """
     values, known = batch.values, batch.known
@@ -124,11 +126,11 @@ def varied(batch: Batch, draw: torch.Generator) -> Batch:
         values, known = values.flip(-1), known.flip(-1)
     n, _, c = values.shape[:3]
     blend = torch.rand((n, 1, 1, 1, 1), generator=draw)
-    blend = torch.where(torch.rand((n, 1, 1, 1, 1), generator=draw) < 0.5, blend, 0.0)
+    blend = torch.where(torch.rand((n, 1, 1, 1, 1), generator=draw) < 0.25, blend, 0.0)
     other = torch.randperm(n, generator=draw)
     values = values * (1 - blend) + values[other] * blend
     known = known & ((blend == 0) | known[other])
     spread = torch.as_tensor([band.spread for band in batch.bands])
-    gain = 1 + 0.1 * torch.randn((n, 1, c, 1, 1), generator=draw)
-    shift = 0.05 * torch.randn((n, 1, c, 1, 1), generator=draw) * spread[:, None, None]
+    gain = 1 + 0.03 * torch.randn((n, 1, c, 1, 1), generator=draw)
+    shift = 0.02 * torch.randn((n, 1, c, 1, 1), generator=draw) * spread[:, None, None]
     return replace(batch, values=(values * gain + shift) * known, known=known)

@@ -152,8 +152,10 @@ class Scene:
         batch = course.batch or batch
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            learner = SceneLearner(self._encoder(), teacher=self._teacher(teacher))
-            learner = learner.to(course.device)
+            # Beside a teacher, pixels are told so that nothing of them is lost, no more.
+            learner = SceneLearner(
+                self._encoder(), pixels=0.05 if teacher else 1.0, teacher=self._teacher(teacher)
+            ).to(course.device)
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
                 draw = np.random.default_rng([self.seed, step])
