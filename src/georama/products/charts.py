@@ -157,10 +157,11 @@ def draw_chart(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for one in series:
-        look = {"line": {"marker": "o"}, "dots": {"marker": "o", "linestyle": ""}}.get(
-            one.style, {"linestyle": "--", "color": "0.45"}
-        )
-        axes.plot(one.x, one.y, label=one.name or None, markersize=4, **look)
+        if one.style == "guide":
+            axes.plot(one.x, one.y, "--", color="0.45", label=one.name or None)
+        else:
+            joined = "" if one.style == "dots" else "-"
+            axes.plot(one.x, one.y, f"o{joined}", markersize=4, label=one.name or None)
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     if x_ticks:
         axes.set_xticks([x for x, _ in x_ticks], [word for _, word in x_ticks])
