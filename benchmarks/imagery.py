@@ -60,6 +60,8 @@ EPOCHS, SERIES_BATCH = 25, 64
 PARTS = 16
 """Principal components of tokens that a forest gets beside the bands."""
 AROUND_PX = 5
+STRENGTHS = np.logspace(-4, 1, 6)
+"""Of logistic models, to choose from; weaker ones take minutes and are not chosen."""
 MOST_FEATURES = 24
 """That a forest looks at in one split."""
 
@@ -328,7 +330,7 @@ def learner(kind: str, task: Task, seed: int, width: int, truth: Array) -> Any:
         # Of many pixels the strength hardly matters and takes minutes to choose, and a class of
         # one or two places cannot be dealt to three folds.
         return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
-    return make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=8, cv=3, max_iter=2000))
+    return make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=STRENGTHS, cv=3, max_iter=500))
 
 
 # -- features ------------------------------------------------------------------------------------
