@@ -2,6 +2,7 @@
 
     nice python benchmarks/imagery.py [--tasks raleigh crops …] [--seeds 3] [--out table.md]
     nice python benchmarks/imagery.py --curves --seeds 1 --out curves.md   # subsets of bands
+    python benchmarks/imagery.py --plot   # one plot under three sensors: that any subset runs
 
 Tasks are those of imagery_tasks.py; METHODS is what is compared: a name and what makes a learner
 for one task and seed, or nothing where it does not apply. Positions and dates alone, forests on raw
@@ -35,7 +36,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from imagery_tasks import SAMPLES, TASKS, Set
+from imagery_tasks import SAMPLES, TASKS, Set, treesat
 from numpy.typing import NDArray
 
 import georama
@@ -47,10 +48,11 @@ from georama.products.charts import Series, draw_chart
 from georama.recipes.galileo import Galileo
 from georama.recipes.presto import Presto
 from georama.recipes.scene import Scene
+from georama.recipes.skysense import SkySense
 from georama.recipes.unet import UNet
 from georama.sources import kit
 from georama.trust.confusion import DRAWS, amount_scores, amount_sums, class_scores, confusion
-from georama.trust.robustness import subset_curve
+from georama.trust.robustness import subset_curve, subsets
 
 Array = NDArray[Any]
 METRIC = {"segmentation": "miou", "classification": "accuracy", "regression": "rmse"}
@@ -838,6 +840,23 @@ def draw_curve(some: Set, curves: dict[str, dict[str, Any]], path: Path) -> None
     )  # fmt: skip
 
 
+def plot_lines() -> list[str]:
+    """One plot under three sensors: whether models run with any subset of them; no scores."""
+    shown = treesat()
+    task = Task(kind="segmentation", target="tree", classes=("fir", "other"))
+    truth = np.zeros((1, *shown["air"].values.shape[3:]), dtype=np.int64)
+    small = SkySense(patch_px=2, width=32, depth=1, joined=32, fused_width=32, fused_depth=1)
+    fitted = small.fit(shown, truth, task, steps=2, batch=1)
+    found = ["| one plot, sensors present | SkySense, on their own grids | Scene, one by one |",
+             "|---|---|---|"]  # fmt: skip
+    for present in subsets(tuple(shown))[1:]:
+        told = fitted.predict({name: shown[name] for name in present})
+        vectors = np.concatenate([Scene(pretrained=False)(shown[name]) for name in present])
+        words = ["finite" if np.isfinite(x).all() else "not finite" for x in (told, vectors)]
+        found.append(f"| {', '.join(present)} | {words[0]}, {told.shape[-1]} px | {words[1]} |")
+    return found
+
+
 def main() -> None:
     """Run what is asked for and write the table, or the curves."""
     import torch
@@ -858,8 +877,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=home / "frozen")
     parser.add_argument("--weights", type=Path, default=SAMPLES / "weights", help="Presto, Galileo")
     parser.add_argument("--scene", type=Path, default=PACKAGED, help="folder of our own encoder")
+    parser.add_argument("--plot", action="store_true", help="one plot under three sensors alone")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.plot:
+        print("\n".join(plot_lines()))
+        return
     # Of scikit-learn, about the defaults of its next versions.
     warnings.simplefilter("ignore", FutureWarning)
     warnings.simplefilter("ignore", ConvergenceWarning)

@@ -32,6 +32,7 @@ SAMPLES = Path(
 CHIP_PX = 32
 EUROSAT = [*(f"B{i:02d}" for i in range(1, 13)), "B8A"]
 SEN1FLOODS = [f"B{i:02d}" for i in range(1, 9)] + ["B8A", "B09", "B10", "B11", "B12"]
+TREESAT = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 COVERS = {1: "water", 2: "trees", 3: "flooded", 4: "crops", 5: "built", 6: "bare", 7: "snow",
           8: "clouds", 9: "range"}  # fmt: skip
 FEWEST = 10
@@ -321,27 +322,33 @@ TASKS: dict[str, Callable[[], Set]] = {
 def treesat() -> dict[str, Chips]:
     """One forest plot from the air and by months of Sentinel-1 and 2, each on its own grid.
 
-    Needs h5py. Decibel of Sentinel-1 as the file has it; dates are those in the names of products.
+    Needs h5py. Sentinel-1 is stored as power and becomes decibel; what Sentinel-2's masks call
+    snow or cloud with 10 % or more is unknown; the image from the air is taken to pixels of 1 m.
     """
     import h5py  # pyright: ignore[reportMissingImports]
 
     plot = SAMPLES / "treesat_multisensor" / "Abies_alba_1_1005_WEFL_NLF"
     air = open_scene(plot.with_suffix(".tif"), sensor_name="rgbn")
     with air.reader() as opened:
-        pixels = opened.read(*(slice(0, size) for size in air.grid.shape))
-    middle = air.lonlat(*(np.array([size / 2]) for size in air.grid.shape))
-    found = {
-        "air": Chips(air.bands, pixels[None, None], air.pixel_m, middle, np.full((1, 1), np.nan))
-    }
-    light = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+        pixels = opened.read(slice(2, 302), slice(2, 302))
+    pixels = pixels.reshape(len(pixels), 60, 5, 60, 5).mean(axis=(2, 4))
+    middle = air.lonlat(np.array([152.0]), np.array([152.0]))
+    found = {"air": Chips(air.bands, pixels[None, None], 1.0, middle, np.full((1, 1), np.nan))}
     with h5py.File(plot.with_suffix(".h5")) as file:
-        for name, key, sensor, bands, factor in (
-            ("S2", "sen-2", "sentinel-2-l2a", light, 1e-4),
-            ("S1", "sen-1-asc", "sentinel-1", ("VV", "VH"), 1.0),
-        ):
-            own = tuple(SENSORS[sensor].band(band) for band in bands)
-            values = file[f"{key}-data"][:, : len(own)].astype(np.float32) * factor
-            print(name, file[f"{key}-products"][:2], float(values.mean()))
-            days = np.arange(len(values))[None].astype(np.float64)
-            found[name] = Chips(own, values[None], 10.0, middle, days)
+        read = {
+            "S2": (file["sen-2-data"][:] * np.float32(1e-4), file["sen-2-products"][:], 2),
+            "S1": (10 * np.log10(file["sen-1-asc-data"][:]), file["sen-1-asc-products"][:], 4),
+        }
+        doubt = file["sen-2-masks"][:, :2].max(axis=1, keepdims=True)
+    read["S2"][0][np.broadcast_to(doubt >= 10, read["S2"][0].shape)] = np.nan
+    bands = {
+        "S2": [SENSORS["sentinel-2-l2a"].band(name) for name in TREESAT],
+        "S1": [SENSORS["sentinel-1"].band(name) for name in ("VV", "VH")],
+    }
+    for name, (values, products, part) in read.items():
+        stamps = [product.decode().split("_")[part][:8] for product in products]
+        dates = np.array([f"{s[:4]}-{s[4:6]}-{s[6:]}" for s in stamps], dtype="datetime64[D]")
+        days = dates.astype(np.float64)[None]
+        series = Chips(tuple(bands[name]), values[None].astype(np.float32), 10.0, middle, days)
+        found[name] = monthly(series)
     return found
