@@ -34,7 +34,7 @@ from georama.sources import kit
 from georama.weights.__main__ import scene_sets
 
 FOLDS, RESAMPLES, BATCH = 5, 2000, 8
-STRENGTHS = np.logspace(-4, 1, 6)
+STRENGTHS: Any = np.logspace(-4, 1, 6)
 SIZES: dict[str, Any] = {"width": 96, "depth": 4, "heads": 4}
 MODES = ("geo", "absolute")
 Array = NDArray[Any]

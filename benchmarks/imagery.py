@@ -62,7 +62,7 @@ EPOCHS, SERIES_BATCH = 25, 64
 PARTS = 16
 """Principal components of tokens that a forest gets beside the bands."""
 AROUND_PX = 5
-STRENGTHS = np.logspace(-4, 1, 6)
+STRENGTHS: Any = np.logspace(-4, 1, 6)
 """Of logistic models, to choose from; weaker ones take minutes and are not chosen."""
 MOST_FEATURES = 24
 """That a forest looks at in one split."""
