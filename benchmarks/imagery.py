@@ -887,7 +887,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--methods", nargs="+", choices=METHODS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=150, help="of networks for images")
+    parser.add_argument("--steps", type=int, default=100, help="of networks for images")
     parser.add_argument("--few", action="store_true", help="a tenth of the training places too")
     parser.add_argument("--curves", action="store_true", help="subsets of bands, not the table")
     parser.add_argument("--out", type=Path, help="Markdown; pictures of curves go beside it")
