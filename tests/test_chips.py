@@ -9,6 +9,7 @@ import torch
 from georama.bands import SENSORS, bands_by_wavelength, find_band, sensor
 from georama.chips import Chips, measured_scale
 from georama.errors import DataError, UsageError
+from georama.heads.controls import Forest
 from georama.heads.tasks import UNKNOWN, Task
 
 
@@ -86,3 +87,17 @@ def test_tasks_leave_out_what_has_no_label() -> None:
     told = torch.tensor([[1.0], [0.0]])
     assert float(amounts.loss(told, torch.tensor([12.0, np.nan]))) == 0.0
     np.testing.assert_allclose(amounts.decode(told)[:, 0], [12.0, 10.0])
+
+
+def test_a_forest_on_positions_knows_places_of_other_chips() -> None:
+    """East and west differ, and the chips to be told come in another order than those learned."""
+    lonlat = np.stack([np.arange(12) * 0.01, np.full(12, 48.0)], axis=1)
+    band = SENSORS["sentinel-2-l2a"].bands[:1]
+    values = np.zeros((12, 1, 1, 4, 4), dtype=np.float32)
+    chips = Chips(band, values, 10.0, lonlat, np.full((12, 1), np.nan))
+    truth = np.broadcast_to(np.arange(12)[:, None, None] >= 6, (12, 4, 4)).astype(np.int64)
+    task = Task(kind="segmentation", target="side", classes=("west", "east"))
+    forest = Forest(task, "position and date").fit(chips.take(np.arange(0, 12, 2)), truth[::2])
+    rows = np.arange(11, 0, -2)
+    told = forest.predict(chips.take(rows)).argmax(1)
+    assert (told == truth[rows]).mean() > 0.8

@@ -54,6 +54,14 @@ def test_a_curve_has_every_subset_and_both_controls():
     assert lower["worst_loss"] == pytest.approx(0.1)
 
 
+def test_the_area_counts_every_number_of_layers_alike():
+    curve = subset_curve(len, "abc", refitted=lambda p: 1.0 if p == ("a",) else math.nan)
+    assert curve["area"] == pytest.approx((1 + 2 + 3) / 3)
+    assert curve["refitted_area"] == 1.0
+    assert subset_curve(len, "abc")["refitted_area"] is None
+    assert subset_curve(len, "a", only=[()])["area"] is None
+
+
 def test_a_subset_without_a_refit_says_so():
     curve = subset_curve(len, "ab", refitted=lambda p: math.nan if p else 0.0)
     assert [row["refitted"] for row in curve["rows"]] == [0.0, None, None, None]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import product_samples as samples
-from georama.products.charts import Series, chart, number, round_steps
+from georama.products.charts import Series, chart, draw_chart, number, round_steps
 from georama.products.report import write_report
 
 EVIL = "<script>window.evil=1</script>\"'&</title>"
@@ -203,6 +203,14 @@ def test_numbers_are_short():
     assert {value: number(value) for value in told if value == value} == {
         value: text for value, text in told.items() if value == value
     }
+
+
+def test_a_chart_is_drawn_as_a_picture_too(tmp_path):
+    lines = [Series("a", [1, 2, 3], [0.1, float("nan"), 0.3]),
+             Series("b", [1, 3], [0.2, 0.2], style="guide")]  # fmt: skip
+    path = draw_chart(tmp_path / "c.png", "Title", "x", "y", lines, x_ticks=[(1, "one")])
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [one.name for one in tmp_path.iterdir()] == ["c.png"]
 
 
 def test_charts_leave_out_what_is_not_finite():

@@ -31,11 +31,13 @@ class Forest:
     def __init__(self, task: Task, inputs: Inputs, seed: int = 0) -> None:
         self.task, self.inputs, self.seed = task, inputs, seed
         self.model: Any = None
+        self.origin = (0.0, 0.0)
 
     def fit(self, chips: Chips, truth: NDArray[Any]) -> Forest:
         """Learn from chips and their truth, as `Task.loss` takes it."""
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
+        self.origin = (float(chips.lonlat[0, 0]), float(chips.lonlat[0, 1]))
         x, y = self._rows(chips), np.asarray(truth).ravel()
         known = (y >= 0) if self.task.told_by_class else np.isfinite(y)
         rows = np.flatnonzero(known)
@@ -74,10 +76,10 @@ class Forest:
         dates = np.stack([chips.days[:, 0], np.sin(season), np.cos(season)], axis=1)
         if not self.task.dense:
             return np.concatenate([chips.lonlat, dates], axis=1).astype(np.float32)
-        # Metres from the first chip, so that pixels of one chip differ.
-        east = (chips.lonlat[:, 0] - chips.lonlat[0, 0]) * 111_320
+        # Metres, so that pixels of one chip differ; from the first chip that was learned from.
+        east = (chips.lonlat[:, 0] - self.origin[0]) * 111_320
         east = east * np.cos(np.radians(chips.lonlat[:, 1]))
-        north = (chips.lonlat[:, 1] - chips.lonlat[0, 1]) * 111_320
+        north = (chips.lonlat[:, 1] - self.origin[1]) * 111_320
         across = (np.arange(w) - w / 2) * chips.pixel_m
         down = -(np.arange(h) - h / 2) * chips.pixel_m
         x = np.broadcast_to(east[:, None, None] + across[None, None], (n, h, w))

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG, coloured by the style sheet of the page that they stand in."""
+"""Small charts: inline SVG, coloured by the page that it stands in, or a PNG of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
+
+from georama.products.atomic import writing
 
 _WIDE, _TALL = 440, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 14, 14, 50
@@ -123,6 +126,53 @@ def chart(
         )
         parts.append(f'{mark}<text x="{_LEFT + 37}" y="{y}">{escape(name)}</text>')
     return "".join(parts) + "</svg>"
+
+
+def draw_chart(
+    path: str | Path,
+    title: str,
+    x_label: str,
+    y_label: str,
+    series: Sequence[Series],
+    *,
+    x_ticks: Sequence[tuple[float, str]] | None = None,
+) -> Path:
+    """The same as a PNG, for pages without a style sheet; the title stands above it.
+
+    Args:
+        path: The file to write, ending in .png.
+        title: Above the chart.
+        x_label: Below the horizontal axis, with its unit.
+        y_label: Beside the vertical axis, with its unit.
+        series: What to draw; values that are not finite are left out.
+        x_ticks: Positions and words of the horizontal axis; round numbers by default.
+
+    Returns:
+        The path of the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.5), dpi=110, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for one in series:
+        if one.style == "guide":
+            axes.plot(one.x, one.y, "--", color="0.45", label=one.name or None)
+        else:
+            joined = "" if one.style == "dots" else "-"
+            axes.plot(one.x, one.y, f"o{joined}", markersize=4, label=one.name or None)
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    if x_ticks:
+        axes.set_xticks([x for x, _ in x_ticks], [word for _, word in x_ticks])
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if any(one.name for one in series):
+        axes.legend(frameon=False, fontsize="small")
+    with writing(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Title": title})
+    return Path(path)
 
 
 def number(value: float) -> str:

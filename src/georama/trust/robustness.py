@@ -8,7 +8,7 @@ as a layer that mattered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -45,7 +45,8 @@ def subset_curve(
 
     Returns:
         `names`, `position`, `rows` (one a subset: present, score, refitted, loss: how much better
-        the refitted head is), and `worst_loss`, the largest of these.
+        the refitted head is), `worst_loss`, the largest of these, and `area` and `refitted_area`
+        under the curve of scores by the number of layers, see `area`.
     """
     chosen = list(
         subsets(names) if only is None and 2 ** len(names) <= MOST_SUBSETS else only or ()
@@ -69,4 +70,29 @@ def subset_curve(
         "position": position,
         "rows": rows,
         "worst_loss": max(lost) if lost else None,
+        "area": area(rows, "score"),
+        "refitted_area": area(rows, "refitted"),
     }
+
+
+def area(rows: Sequence[Mapping[str, Any]], column: str) -> float | None:
+    """Mean score over the numbers of layers, every number counting alike.
+
+    Subsets of half of the layers are many and those of one or all are few: a mean over subsets
+    would tell of the half alone. What scores with nothing present is left out.
+
+    Args:
+        rows: Of `subset_curve`.
+        column: "score" or "refitted".
+
+    Returns:
+        In the unit of the score; None where no subset has one.
+    """
+    by_count: dict[int, list[float]] = {}
+    for row in rows:
+        if row["present"] and row[column] is not None:
+            by_count.setdefault(len(row["present"]), []).append(row[column])
+    if not by_count:
+        return None
+    means = [sum(scores) / len(scores) for scores in by_count.values()]
+    return sum(means) / len(means)
