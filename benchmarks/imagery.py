@@ -18,8 +18,9 @@ takes from it what is there: a run that was killed goes on, another learner of t
 another journal. What frozen encoders say of a task is kept beside it (`--cache`), so that further
 seeds are cheap; seconds are those of one processor, and the first seed's hold that work.
 
-Trained networks take `--steps` steps of 8 chips; the U-Net takes three times as many of 16, which
-is still the cheapest of them.
+Trained networks take `--steps` steps of 8 chips; the U-Net and heads on frozen encoders take three
+times as many of 16, which is still the cheapest of them. "pixels" is the head that reads bands,
+what is around and tokens.
 """
 
 from __future__ import annotations
@@ -477,6 +478,17 @@ def galileo(run: Run) -> Frozen | None:
     return Frozen(f"galileo-{side}-{stamp(file)}", lambda: Galileo(str(file), patch_px=side))
 
 
+def galileo_pixels(run: Run) -> Galileo | None:
+    """The same under the head that our own encoder has."""
+    file = run.weights / "galileo_nano" / "encoder.pt"
+    known = any(band.sensor in SENSORS for band in run.some.chips.bands)
+    if run.some.series or not known or not file.exists():
+        return None
+    return Galileo(
+        str(file), patch_px=4 if run.task.dense else 8, head="pixels", frozen=True, seed=run.seed
+    )
+
+
 def presto(run: Run) -> Frozen | None:
     """Presto with its authors' weights, on series or on means over chips."""
     file = run.weights / "presto" / "default_model.pt"
@@ -577,11 +589,14 @@ CONTROLS: dict[str, Make] = {
         lambda run: None if run.task.dense else galileo(run), "forest"
     ),
     "forest, Galileo-nano and around": probe(beside_bands(galileo), "forest"),
-    "scene, from scratch": trained(proving(lambda run: scene(run, pretrained=False))),
+    "Galileo-nano frozen, pixels": trained(galileo_pixels, times=3, batch=16, rate=3e-3),
+    "scene, from scratch": trained(proving(lambda run: scene(run, pretrained=False, frozen=False))),
     "scene, random, linear": probe(lambda run: scene_vectors(run, pretrained=False), "linear"),
+    "scene, random, pixels": trained(lambda run: scene(run, pretrained=False), times=3, batch=16),
 }
 OURS: dict[str, Make] = {
-    "scene, tuned": trained(proving(scene)),
+    "scene, pixels": trained(scene, times=3, batch=16),
+    "scene, tuned": trained(proving(lambda run: scene(run, frozen=False))),
     "scene, frozen, linear": probe(scene_vectors, "linear"),
     "forest, scene and around": probe(beside_bands(scene_vectors), "forest"),
 }
@@ -591,7 +606,7 @@ FOR_CURVES: dict[str, Make] = {
 }
 METHODS: dict[str, Make] = {**CONTROLS, **OURS, **FOR_CURVES}
 CURVES = (*FOR_CURVES, "forest, raw bands", "Galileo-nano frozen, linear",
-          "Galileo-nano frozen, forest", "scene, tuned", "scene, frozen, linear")  # fmt: skip
+          "Galileo-nano frozen, forest", "scene, pixels", "scene, frozen, linear")  # fmt: skip
 """Methods of which curves over subsets are drawn unless others are named."""
 
 

@@ -87,7 +87,7 @@ def test_patches_and_dates_that_show_nothing_have_no_part() -> None:
 
 def test_a_view_keeps_two_bands_and_hides_others() -> None:
     chips = chips_of(SENSORS["sentinel-2-l2a"].bands, n=64)
-    learner = SceneLearner(SpectralEncoder(width=32, depth=3, heads=4, filters=4))
+    learner = SceneLearner(SpectralEncoder(width=32, depth=3, heads=4, filters=4), band_share=0.5)
     gone = learner._bands(chips.batch(), torch.Generator().manual_seed(0))
     left = (~gone).sum(1)
     assert left.min() >= 2
