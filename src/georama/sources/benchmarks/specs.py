@@ -25,7 +25,7 @@ class Sensed:
     """What one sensor shows of a sample.
 
     Attributes:
-        bands: In the order in which the files hold them.
+        bands: In the order in which the files hold them; a scale of a band's own goes before.
         pixel_m: Side of a pixel; NaN where a set does not tell it.
         scale: Factor from stored numbers to physical ones; None for one by their type: reflectance
             of a byte is a 255th, of a longer integer a 10,000th, of a float as it stands.
@@ -107,12 +107,20 @@ def _apart(bands: Sequence[Band], sensor: str) -> tuple[Band, ...]:
     return tuple(replace(band, sensor=sensor) for band in bands)
 
 
-def _other(sensor: str, *names: str, unit: str = "1", valid: tuple[float, float] = (-1e6, 1e6)
-           ) -> tuple[Band, ...]:  # fmt: skip
+def _other(
+    sensor: str,
+    *names: str,
+    unit: str = "1",
+    valid: tuple[float, float] = (-1e6, 1e6),
+    scale: float | None = None,
+) -> tuple[Band, ...]:
     return tuple(
-        Band(sensor=sensor, name=n, kind="other", unit=unit, valid=valid, mean=0.0, spread=1.0)
+        Band(
+            sensor=sensor, name=n, kind="other", unit=unit, valid=valid, mean=0.0, spread=1.0,
+            scale=scale,
+        )
         for n in names
-    )
+    )  # fmt: skip
 
 
 def _colours(sensor: str, names: str) -> tuple[Band, ...]:
@@ -268,7 +276,7 @@ _PANGAEA = (
         sensors={
             "s2": Sensed(
                 bands=(*_of("sentinel-2-l2a", _S2_10),
-                       *_other("sentinel-2-l2a", "CLP", unit="1/100", valid=(0.0, 255.0))),
+                       *_other("sentinel-2-l2a", "CLP", unit="%", valid=(0.0, 255.0), scale=1.0)),
                 pixel_m=10.0, scale=1e-4, missing=(0.0,), stored="S2",
             ),
             "s1": Sensed(
@@ -458,7 +466,7 @@ _GEOBENCH2 = (
     _v2("flair2", "segmentation", "land cover",
         {"aerial": Sensed(
             bands=(*_colours("flair", "red green blue nir"),
-                   replace(SENSORS["dem"].band("surface"), sensor="flair", mean=4.0, spread=6.0)),
+                   replace(SENSORS["dem"].band("surface"), sensor="flair", mean=4.0, spread=6.0, scale=0.2)),
             pixel_m=0.2, scale=1 / 255)},
         _FLAIR, codes=_first(1, _FLAIR)),
     _v2("m4sar", "boxes", "things on the ground",
