@@ -150,20 +150,28 @@ def scored(
     Raises:
         DataError: What was told has another shape than the truth.
     """
+    sums = by_block(task, test, told)
+    if not task.told_by_class:
+        return with_interval(sums, _amounts)
+    return with_interval(sums, _published if compat else _classes)
+
+
+def by_block(task: Task, test: Labelled, told: NDArray[np.float32]) -> NDArray[Any]:
+    """What adds up over blocks: confusions of truth by row, or sums of errors.
+
+    Raises:
+        DataError: What was told has another shape than the truth.
+    """
     shape = (len(test), task.outputs, *test.truth.shape[1:])
     if told.shape != shape:
         raise DataError(f"wanted what is told of the test as {shape}, got {told.shape}")
-    blocks = np.unique(test.block)
+    parts = [test.block == block for block in np.unique(test.block)]
     if not task.told_by_class:
-        sums = np.stack([amount_sums(test.truth[test.block == b], told[test.block == b, 0])
-                         for b in blocks])  # fmt: skip
-        return with_interval(sums, _amounts)
+        return np.stack([amount_sums(test.truth[rows], told[rows, 0]) for rows in parts])
     codes = told.argmax(1)
-    tables = np.stack([
-        confusion(test.truth[test.block == b].astype(int), codes[test.block == b], task.outputs)
-        for b in blocks
+    return np.stack([
+        confusion(test.truth[rows].astype(int), codes[rows], task.outputs) for rows in parts
     ])  # fmt: skip
-    return with_interval(tables, _published if compat else _classes)
 
 
 def _amounts(sums: NDArray[np.float64]) -> dict[str, float]:
@@ -340,9 +348,8 @@ class Probe:
                 network.eval()
                 told = self._tell(network, task, val.chips.select(bands, by_role=True))
                 network.train()
-                found = scored(task, val, told)
-                score = found["miou"] if "miou" in found else found.get("rmse", found["accuracy"])
-                value = score["value"] if task.told_by_class else -score["value"]
+                found = by_block(task, val, told).sum(0)
+                value = _classes(found)["miou"] if task.told_by_class else -_amounts(found)["rmse"]
                 if value > best["score"]:
                     state = {k: v.clone() for k, v in network.state_dict().items()}
                     best.update(score=value, state=state)
