@@ -33,9 +33,7 @@ class LightAttention(nn.Module):
         dropout: Share of numbers that training hides after the last layer.
     """
 
-    def __init__(
-        self, width: int, *, heads: int = 16, key: int = 4, dropout: float = 0.2
-    ) -> None:
+    def __init__(self, width: int, *, heads: int = 16, key: int = 4, dropout: float = 0.2) -> None:
         super().__init__()
         heads = math.gcd(width, heads)
         self.heads, self.key = heads, key

@@ -49,7 +49,6 @@ def arrays_of(
     """
     found: dict[str, NDArray[Any]] = {}
     with opened(file, label) as store:
-
         # visititems does not follow links, neither soft ones nor those to other files.
         def visit(name: str, entry: Any) -> None:
             if hasattr(entry, "shape") and entry.dtype.kind in "biuf":

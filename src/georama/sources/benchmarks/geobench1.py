@@ -107,7 +107,9 @@ class GeoBench1:
         dates = []
         for day in days:
             if missing := [name for name in names if name not in found[day]]:
-                raise DataError(f"{entry.path} lacks {listing(missing)}", remedy="download it again")
+                raise DataError(
+                    f"{entry.path} lacks {listing(missing)}", remedy="download it again"
+                )
             dates.append(np.stack([_enlarged(found[day][name], rows) for name in names]))
         return Look(np.stack(dates), np.array(days))
 
@@ -181,7 +183,7 @@ class GeoBench1:
         own = next(iter(self.spec.sensors.values())).bands
         numbered = _NUMBER.match(name)
         word = numbered["words"] if numbered else name
-        known = find_band(numbered["number"], own) if numbered else find_band(name, own)
+        known = find_band(numbered["number"].lstrip("0") if numbered else name, own)
         if known is not None and not word.upper().startswith(("VH", "VV", "LEE")):
             return known
         known = find_band(word, own) or find_band(word, SENSORS["rgbn"].bands)

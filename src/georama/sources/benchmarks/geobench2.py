@@ -176,7 +176,9 @@ class GeoBench2:
 
     def _of(self, entry: Held, name: str) -> list[Item]:
         """Items of this name or modality, or of this name and a number."""
-        named = [item for item in entry.parts if item.id == name or item.row.get("modality") == name]
+        named = [
+            item for item in entry.parts if item.id == name or item.row.get("modality") == name
+        ]
         return named or [i for i in entry.parts if i.id.rpartition("_")[0] == name]
 
 

@@ -531,7 +531,7 @@ def segmunich(folder: Path, spec: Benchmark, split: Split, compat: bool) -> list
     table = pd.read_csv(root / "dataset" / "metadata.csv")
     found = [
         FilesOf(
-            str(name), str(name), {"s2": (Files((root / side / "img" / f"{name}.tif",)),)},
+            f"{side}/{name}", f"{side}/{name}", {"s2": (Files((root / side / "img" / f"{name}.tif",)),)},
             Files((root / side / "label" / f"{name}.tif",)),
         )
         for name in table.loc[table["source"] == side, "id"]
@@ -549,7 +549,7 @@ def dfc2020(folder: Path, spec: Benchmark, split: Split, compat: bool) -> list[F
         shows = {
             sensor: (Files((root / side / row[f"{sensor}_path"],)),) for sensor in spec.sensors
         }
-        name = Path(row["s2_path"]).stem
+        name = f"{side}/{Path(row['s2_path']).stem}"
         found.append(FilesOf(name, name, shows, Files((root / side / row["lc_path"],))))
     return found if split == "test" else _numpy_parted(found, split)
 
@@ -588,10 +588,12 @@ def ssl4eo_l(folder: Path, spec: Benchmark, split: Split, compat: bool) -> list[
 
 def _image_and_mask(images: Path, masks: Path, sensor: str) -> list[FilesOf]:
     """Files of one name in two folders."""
-    return [
-        FilesOf(path.stem, path.stem, {sensor: (Files((path,)),)}, Files((masks / path.name,)))
-        for path in sorted(images.glob("*.tif"))
-    ]
+    found = []
+    for path in sorted(images.glob("*.tif")):
+        name = f"{images.parent.name}/{path.stem}"
+        label = Files((masks / path.name,))
+        found.append(FilesOf(name, name, {sensor: (Files((path,)),)}, label))
+    return found
 
 
 def _parted(found: Sequence[FilesOf], split: Split, compat: bool) -> list[FilesOf]:
@@ -626,31 +628,40 @@ LAYOUTS: Mapping[str, Index] = {
 MOSAIC_PX, WINDOW_PX = 1024, 256
 """SpaceNet 7: mosaics of 1,023 or 1,024 pixels a side are read as the latter, and cut."""
 AREAS: Mapping[Split, tuple[str, ...]] = {
-    "train": tuple(f"L15-{place}_13" for place in (
-        "0331E-1257N_1327_3160 0358E-1220N_1433_3310 0457E-1135N_1831_3648 "
-        "0487E-1246N_1950_3207 0577E-1243N_2309_3217 0586E-1127N_2345_3680 "
-        "0595E-1278N_2383_3079 0632E-0892N_2528_4620 0683E-1006N_2732_4164 "
-        "0924E-1108N_3699_3757 1015E-1062N_4061_3941 1138E-1216N_4553_3325 "
-        "1203E-1203N_4815_3378 1204E-1202N_4816_3380 1209E-1113N_4838_3737 "
-        "1210E-1025N_4840_4088 1276E-1107N_5105_3761 1298E-1322N_5193_2903 "
-        "1389E-1284N_5557_3054 1438E-1134N_5753_3655 1439E-1134N_5759_3655 "
-        "1481E-1119N_5927_3715 1538E-1163N_6154_3539 1615E-1206N_6460_3366 "
-        "1669E-1153N_6678_3579 1669E-1160N_6679_3549 1672E-1207N_6691_3363 "
-        "1703E-1219N_6813_3313 1709E-1112N_6838_3742 1716E-1211N_6864_3345 "
-    ).split()),  # fmt: skip
-    "val": tuple(f"L15-{place}_13" for place in (
-        "0357E-1223N_1429_3296 0361E-1300N_1446_2989 0368E-1245N_1474_3210 "
-        "0566E-1185N_2265_3451 0614E-0946N_2459_4406 0760E-0887N_3041_4643 "
-        "1014E-1375N_4056_2688 1049E-1370N_4196_2710 1185E-0935N_4742_4450 "
-        "1289E-1169N_5156_3514 1296E-1198N_5184_3399 1615E-1205N_6460_3370 "
-        "1617E-1207N_6468_3360 1669E-1160N_6678_3548 1748E-1247N_6993_3202 "
-    ).split()),  # fmt: skip
-    "test": tuple(f"L15-{place}_13" for place in (
-        "0387E-1276N_1549_3087 0434E-1218N_1736_3318 0506E-1204N_2027_3374 "
-        "0544E-1228N_2176_3279 0977E-1187N_3911_3441 1025E-1366N_4102_2726 "
-        "1172E-1306N_4688_2967 1200E-0847N_4802_4803 1204E-1204N_4819_3372 "
-        "1335E-1166N_5342_3524 1479E-1101N_5916_3785 1690E-1211N_6763_3346 "
-        "1691E-1211N_6764_3347 1848E-0793N_7394_5018 "
-    ).split()),  # fmt: skip
+    "train": tuple(
+        f"L15-{place}_13"
+        for place in (
+            "0331E-1257N_1327_3160 0358E-1220N_1433_3310 0457E-1135N_1831_3648 "
+            "0487E-1246N_1950_3207 0577E-1243N_2309_3217 0586E-1127N_2345_3680 "
+            "0595E-1278N_2383_3079 0632E-0892N_2528_4620 0683E-1006N_2732_4164 "
+            "0924E-1108N_3699_3757 1015E-1062N_4061_3941 1138E-1216N_4553_3325 "
+            "1203E-1203N_4815_3378 1204E-1202N_4816_3380 1209E-1113N_4838_3737 "
+            "1210E-1025N_4840_4088 1276E-1107N_5105_3761 1298E-1322N_5193_2903 "
+            "1389E-1284N_5557_3054 1438E-1134N_5753_3655 1439E-1134N_5759_3655 "
+            "1481E-1119N_5927_3715 1538E-1163N_6154_3539 1615E-1206N_6460_3366 "
+            "1669E-1153N_6678_3579 1669E-1160N_6679_3549 1672E-1207N_6691_3363 "
+            "1703E-1219N_6813_3313 1709E-1112N_6838_3742 1716E-1211N_6864_3345 "
+        ).split()
+    ),  # fmt: skip
+    "val": tuple(
+        f"L15-{place}_13"
+        for place in (
+            "0357E-1223N_1429_3296 0361E-1300N_1446_2989 0368E-1245N_1474_3210 "
+            "0566E-1185N_2265_3451 0614E-0946N_2459_4406 0760E-0887N_3041_4643 "
+            "1014E-1375N_4056_2688 1049E-1370N_4196_2710 1185E-0935N_4742_4450 "
+            "1289E-1169N_5156_3514 1296E-1198N_5184_3399 1615E-1205N_6460_3370 "
+            "1617E-1207N_6468_3360 1669E-1160N_6678_3548 1748E-1247N_6993_3202 "
+        ).split()
+    ),  # fmt: skip
+    "test": tuple(
+        f"L15-{place}_13"
+        for place in (
+            "0387E-1276N_1549_3087 0434E-1218N_1736_3318 0506E-1204N_2027_3374 "
+            "0544E-1228N_2176_3279 0977E-1187N_3911_3441 1025E-1366N_4102_2726 "
+            "1172E-1306N_4688_2967 1200E-0847N_4802_4803 1204E-1204N_4819_3372 "
+            "1335E-1166N_5342_3524 1479E-1101N_5916_3785 1690E-1211N_6763_3346 "
+            "1691E-1211N_6764_3347 1848E-0793N_7394_5018 "
+        ).split()
+    ),  # fmt: skip
 }
 """Areas of SpaceNet 7 as doi.org/10.3390/rs15215135 parts them."""

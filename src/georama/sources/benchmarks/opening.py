@@ -28,9 +28,7 @@ def open_benchmark(name: str, folder: str | Path, *, compat: bool = False) -> Re
     """
     spec, folder = benchmark(name), Path(folder)
     if folder.suffix.lower() in PICKLES:
-        raise DataError(
-            f"{folder} is a pickle", remedy=f"give the folder of {name}; {UNPICKLED}"
-        )
+        raise DataError(f"{folder} is a pickle", remedy=f"give the folder of {name}; {UNPICKLED}")
     if not folder.exists():
         raise DataError(f"{folder} does not exist", remedy=f"get {name} from {spec.get}")
     if spec.layout == "geobench1":
