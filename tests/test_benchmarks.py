@@ -3,10 +3,10 @@
 import pickle
 import shutil
 
-import layouts
 import numpy as np
 import pytest
 
+import layouts
 from georama.errors import DataError, ResourceError, UsageError
 from georama.sources.benchmarks.geobench1 import label_in_pickle
 from georama.sources.benchmarks.layouts import LAYOUTS
@@ -108,7 +108,7 @@ def test_what_a_broken_download_lacks_is_named(sets, name, gone, tmp_path):
     assert paths
     for path in paths:
         path.unlink()
-    with pytest.raises(DataError, match="lacks|has 10 of 11") as told:
+    with pytest.raises(DataError, match=r"lacks|has 10 of 11") as told:
         open_benchmark(name, tmp_path / "set").entries("train")
     assert "get it from" in str(told.value)
 
@@ -233,5 +233,5 @@ def test_sensors_that_make_no_common_image_are_told(sets):
 
 def test_more_than_memory_bears_is_refused(sets, monkeypatch):
     monkeypatch.setattr("georama.sources.benchmarks.reading.MOST_BYTES", 10_000)
-    with pytest.raises(ResourceError, match="take .* at most"):
+    with pytest.raises(ResourceError, match=r"take .* at most"):
         samples_of(open_benchmark("pastis", sets("pastis")), "train")
