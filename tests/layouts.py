@@ -108,7 +108,8 @@ def sen1floods11(to: Path) -> None:
 def hls_burn_scars(to: Path) -> None:
     for side, number in (("training", 24), ("validation", 2)):
         for i in range(number):
-            stem = f"subsetted_512x512_HLS.S30.T10S{'ABCDEFGHIJKL'[i // 2]}H.{2020 + (side == 'validation')}2{i:02d}.v1.4"
+            day = f"{2020 + (side == 'validation')}2{i:02d}"
+            stem = f"subsetted_512x512_HLS.S30.T10S{'ABCDEFGHIJKL'[i // 2]}H.{day}.v1.4"
             picture(to / side / f"{stem}_merged.tif", decibels(6) / -30)
             picture(to / side / f"{stem}.mask.tif", mask("hls-burn-scars"))
 

@@ -1,4 +1,4 @@
-"""Maps of several dates to one: by light attention over the dates of a pixel, or by a weight a date.
+"""Maps of several dates to one: light attention over the dates of a pixel, or a weight a date.
 
 L-TAE: V. Sainte Fare Garnot and L. Landrieu 2020, arXiv 2007.00586, over the pixels of maps as in
 U-TAE (2021, arXiv 2107.07933) and without positions, as PANGAEA has it (arXiv 2412.04204). A date

@@ -1,4 +1,4 @@
-"""Files of GEO-Bench-2: samples one after the other, and a table at the end that says where they are.
+"""Files of GEO-Bench-2: samples one after the other, and a table at the end that finds them.
 
 A tortilla begins with the two bytes `#y`; its footer, a Parquet table, begins at the offset that
 follows as eight bytes, and has the length in the eight bytes after that; then comes the number of
@@ -64,7 +64,7 @@ class Item:
 
     @property
     def split(self) -> str:
-        """ "train", "validation" or "test"."""
+        """Train, validation or test, in lower case."""
         return str(self.row["tortilla:data_split"])
 
     def items(self) -> list[Item]:

@@ -13,6 +13,7 @@ import pickletools
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ class GeoBench1:
         return tuple(self._band(name) for name in names)
 
     def look(self, entry: Stored, sensor: str) -> Look:
-        """All bands of a sample, put on the grid of the finest, dates of one band in their order."""
+        """All bands of a sample on the grid of the finest, by date."""
         found: dict[float, dict[str, NDArray[Any]]] = {}
         for name, day, values in self._pictures(entry.path):
             found.setdefault(day, {})[name] = values
@@ -205,7 +206,7 @@ def label_in_pickle(text: Any) -> int | None:
         ]
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
-    for (_, name), (kind, number) in zip(operations, operations[1:], strict=False):
+    for (_, name), (kind, number) in pairwise(operations):
         if name == "label" and kind in _INTEGERS:
             return int(number)
     return None

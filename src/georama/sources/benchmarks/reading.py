@@ -191,7 +191,7 @@ def samples_of(
 def _joined(
     reader: Reader, entry: Any, sensors: Sequence[str], times: int | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], tuple[float, float]]:
-    """Physical values of all sensors (t, bands, rows, columns), days of the first, and the place."""
+    """Physical values of all sensors (t, bands, rows, columns), days of the first, and place."""
     parts, days, where = [], [], (np.nan, np.nan)
     for name in sensors:
         look = reader.look(entry, name)
@@ -206,7 +206,7 @@ def _joined(
     if len(sizes) > 1:
         told = {n: (len(p), *p.shape[2:]) for n, p in zip(sensors, parts, strict=True)}
         raise UsageError(
-            f"the sensors of {entry.id} have (dates, rows, columns) {told} and make no common image",
+            f"the sensors of {entry.id} have (dates, rows, columns) {told}, no common image",
             remedy="read them one by one, or give a number of dates",
         )
     return np.concatenate(parts, axis=1), days[0], where

@@ -17,7 +17,7 @@ from georama.wording import listing, nearest
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Asked = Literal["classification", "multilabel", "segmentation", "boxes", "pixel_regression"]
-"""Classes of chips, one or several of each; classes of pixels; things in boxes; amounts of pixels."""
+"""One class a chip, several a chip, one a pixel, things in boxes, an amount a pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,10 +162,10 @@ _LCZ = (
     "dense trees", "scattered trees", "bush, scrub", "low plants", "bare rock or paved",
     "bare soil or sand", "water",
 )  # fmt: skip
+_MIXED = "Land principally occupied by agriculture, with significant areas of natural vegetation"
 _CORINE = (
     "Urban fabric", "Industrial or commercial units", "Arable land", "Permanent crops", "Pastures",
-    "Complex cultivation patterns", "Land principally occupied by agriculture, with significant "
-    "areas of natural vegetation", "Agro-forestry areas", "Broad-leaved forest",
+    "Complex cultivation patterns", _MIXED, "Agro-forestry areas", "Broad-leaved forest",
     "Coniferous forest", "Mixed forest", "Natural grassland and sparsely vegetated areas",
     "Moors, heathland and sclerophyllous vegetation", "Transitional woodland, shrub",
     "Beaches, dunes, sands", "Inland wetlands", "Coastal wetlands", "Inland waters",
@@ -203,6 +203,10 @@ _FLAIR = (
 _TREES = (
     "Abies", "Acer", "Alnus", "Betula", "Cleared", "Fagus", "Fraxinus", "Larix", "Picea", "Pinus",
     "Populus", "Prunus", "Pseudotsuga", "Quercus", "Tilia",
+)  # fmt: skip
+_ABOVE = replace(
+    # Metres above the ground, a byte for every fifth of one.
+    SENSORS["dem"].band("surface"), sensor="flair", mean=4.0, spread=6.0, scale=0.2,
 )  # fmt: skip
 _EUROSAT = (
     "annual crop", "forest", "herbaceous vegetation", "highway", "industrial", "pasture",
@@ -466,7 +470,7 @@ _GEOBENCH2 = (
     _v2("flair2", "segmentation", "land cover",
         {"aerial": Sensed(
             bands=(*_colours("flair", "red green blue nir"),
-                   replace(SENSORS["dem"].band("surface"), sensor="flair", mean=4.0, spread=6.0, scale=0.2)),
+                   _ABOVE),
             pixel_m=0.2, scale=1 / 255)},
         _FLAIR, codes=_first(1, _FLAIR)),
     _v2("m4sar", "boxes", "things on the ground",
