@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from samples import SHARED, needs
 
 from georama.errors import DataError
 from georama.sources.benchmarks.geobench2 import GeoBench2, Held
@@ -16,6 +15,7 @@ from georama.sources.benchmarks.reading import samples_of
 from georama.sources.benchmarks.specs import BENCHMARKS, SPLITS
 from georama.sources.scene_labels import UNKNOWN
 from georama.sources.tortilla import MOST_DEEP, day_of, open_tortilla, read_raster, read_rows
+from samples import SHARED, needs
 
 FIXTURES = SHARED / "geobench2_fixtures"
 OURS = [spec for spec in BENCHMARKS.values() if spec.layout == "geobench2"]
