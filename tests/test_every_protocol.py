@@ -1,9 +1,9 @@
 """What every protocol promises: an oracle scores the maximum, a blind model what chance gives."""
 
-import layouts
 import numpy as np
 import pytest
 
+import layouts
 from georama.protocols.pangaea import Pangaea
 from georama.sources.benchmarks.opening import open_benchmark
 from georama.sources.benchmarks.specs import BENCHMARKS

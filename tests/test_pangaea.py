@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from samples import SHARED, needs
 
 from georama.bands import SENSORS
 from georama.chips import Chips
@@ -24,6 +23,7 @@ from georama.protocols.pangaea import (
 from georama.recipes.unet import UNet
 from georama.sampling.cutting import Labelled
 from georama.sources.benchmarks.opening import open_benchmark
+from samples import SHARED, needs
 
 FIXTURES = SHARED / "geobench2_fixtures"
 S2 = SENSORS["sentinel-2-l2a"].bands[:3]
@@ -131,18 +131,21 @@ def test_chips_of_which_nothing_is_known_are_told_too():
     assert np.isfinite(told).all()
 
 
-def test_a_date_that_is_missing_has_no_part():
-    maps = torch.randn(2, 3, 16, 4, 4)
+def test_a_date_that_is_missing_is_not_attended_to():
+    maps, seen = torch.randn(2, 3, 16, 4, 4), torch.tensor([[True, False, True]] * 2)
+    light = LightAttention(16).eval()
+    light.in_norm = torch.nn.Identity()  # which a padded date has a share in
+    other = maps.clone()
+    other[:, 1] += 5
+    torch.testing.assert_close(light(maps, seen), light(other, seen))
+    assert not torch.allclose(light(maps, ~seen), light(other, ~seen))
+    hidden = maps.masked_fill(~seen[..., None, None, None], torch.nan)
     for merging in ("ltae", "linear"):
-        merged = MergedDates((16,), 3, merging).eval()
-        hidden, other = maps.clone(), maps.clone()
-        hidden[:, 1] = torch.nan
-        other[:, 1] = torch.nan
-        other[:, 1, :, 0, 0] = torch.nan
-        assert torch.isfinite(merged([hidden])[0]).all()
-        torch.testing.assert_close(merged([hidden])[0], merged([other])[0])
-    nothing = LightAttention(16).eval()(maps, torch.zeros(2, 3, dtype=torch.bool))
-    assert torch.isfinite(nothing).all()
+        assert torch.isfinite(MergedDates((16,), 3, merging).eval()([hidden])[0]).all()
+    linear = MergedDates((16,), 3, "linear")
+    zeros = maps.masked_fill(~seen[..., None, None, None], 0)
+    torch.testing.assert_close(linear([hidden])[0], linear([zeros])[0])
+    assert torch.isfinite(light(maps, torch.zeros_like(seen))).all()
 
 
 def test_dates_are_shown_one_by_one():

@@ -1,8 +1,9 @@
 """Maps of several dates to one: light attention over the dates of a pixel, or a weight a date.
 
 L-TAE: V. Sainte Fare Garnot and L. Landrieu 2020, arXiv 2007.00586, over the pixels of maps as in
-U-TAE (2021, arXiv 2107.07933) and without positions, as PANGAEA has it (arXiv 2412.04204). A date
-on which nothing was seen has no part in either.
+U-TAE (2021, arXiv 2107.07933) and without positions, as PANGAEA has it (arXiv 2412.04204). No
+head attends to a date on which nothing was seen, and no weight counts it; in the norm before the
+attention it has a share as zeros, as padded dates have with the authors.
 """
 
 from __future__ import annotations
