@@ -10,7 +10,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from georama.sources.benchmarks.layouts import AREAS
-from georama.sources.benchmarks.specs import BENCHMARKS
+from georama.sources.benchmarks.specs import BENCHMARKS, SPLITS
 
 PX = 8
 SIDES = {"train": 4, "val": 2, "test": 2}
@@ -157,7 +157,7 @@ def ai4smallfarms(to: Path) -> None:
 
 def spacenet7(to: Path) -> None:
     told = {}
-    for part in SIDES:
+    for part in SPLITS:
         area = AREAS[part][0]
         months = [(1, False, True), (2, True, True)]
         told[area] = [
@@ -326,7 +326,7 @@ def geobench1(name: str, to: Path, *, with_map: bool = True) -> None:
             with h5py.File(to / f"{sample}.hdf5", "w") as store:
                 for k, band in enumerate(order[:3]):
                     store[band] = np.full((PX, PX), 1000 + 100 * k, dtype=np.uint16)
-                told = {"bands_order": order}
+                told: dict = {"bands_order": order}
                 if spec.asked == "segmentation":
                     store["label"] = mask(name, dtype="uint8")
                 else:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +47,7 @@ def test_every_real_one_is_read(spec):
     if spec.folder in ("pastis", "nzcattle"):
         pytest.importorskip("h5py")
     reader = open_benchmark(spec.name, FIXTURES / f"{spec.folder}.tortilla")
-    total = 0
+    total, found = 0, None
     for split in SPLITS:
         for sensor in spec.sensors:
             found = samples_of(reader, split, sensors=[sensor], times=2 if spec.times else None)
@@ -54,6 +55,7 @@ def test_every_real_one_is_read(spec):
             assert found.chips.known.any(), (split, sensor)
             if spec.folder != "biomassters":
                 assert np.isfinite(found.chips.values).mean() > 0.98
+        assert found is not None
         total += len(found)
         if spec.asked == "multilabel":
             assert found.truth.shape[1:] == (len(spec.classes),)
@@ -111,9 +113,9 @@ def test_offsets_beyond_the_file_are_refused(tmp_path):
     good = tortilla([b"x" * 50])
     path.write_bytes(good)
     assert open_tortilla(path)[0].read() == b"x" * 50
-    for name, value in (("tortilla:offset", 2**62), ("tortilla:length", 51), ("tortilla:offset", 0),
-                        ("tortilla:length", -1)):  # fmt: skip
-        path.write_bytes(tortilla([b"x" * 50], **{name: value}))
+    for name, value in (("offset", 2**62), ("length", 51), ("offset", 0), ("length", -1)):
+        wrong: dict[str, Any] = {f"tortilla:{name}": value}
+        path.write_bytes(tortilla([b"x" * 50], **wrong))
         with pytest.raises(DataError, match="damaged"):
             open_tortilla(path)
 

@@ -129,7 +129,7 @@ def opened_raster(item: Item) -> Iterator[Any]:
     import warnings
 
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     _wanted(item, "GTiff")
     try:
@@ -138,7 +138,7 @@ def opened_raster(item: Item) -> Iterator[Any]:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with memory.open(driver="GTiff") as dataset:
                 yield dataset
-    except rasterio.errors.RasterioError as error:
+    except RasterioError as error:
         raise DataError(f"{item.id} of {item.path} is no readable GeoTIFF ({error})") from None
 
 

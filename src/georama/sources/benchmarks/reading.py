@@ -274,7 +274,7 @@ def stored_raster(path: Path, *, side_px: int | None = None) -> NDArray[Any]:
 
     import rasterio
     from rasterio.enums import Resampling
-    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     driver = RASTERS.get(path.suffix.lower())
     if driver is None:
@@ -288,7 +288,7 @@ def stored_raster(path: Path, *, side_px: int | None = None) -> NDArray[Any]:
                 return dataset.read(
                     out_shape=(dataset.count, side_px, side_px), resampling=Resampling.nearest
                 )
-    except rasterio.errors.RasterioError as error:
+    except RasterioError as error:
         raise DataError(
             f"{path} cannot be read ({str(error).splitlines()[0]})", remedy="download it again"
         ) from None
@@ -330,7 +330,7 @@ def centre_of(path: Path) -> tuple[float, float]:
             if dataset.crs is None:
                 return (np.nan, np.nan)
             x, y = dataset.xy(dataset.height / 2, dataset.width / 2, offset="ul")
-            lon, lat = transform(dataset.crs, "EPSG:4326", [x], [y])
+            lon, lat = transform(dataset.crs, "EPSG:4326", [x], [y])[:2]
     return (float(lon[0]), float(lat[0]))
 
 

@@ -145,15 +145,20 @@ _WATER = tuple(
 )
 
 
-def _s2(names: str, *, level: str = "sentinel-2-l2a", missing: tuple[float, ...] = (0.0,),
-        scale: float | None = 1e-4, **more: str) -> Sensed:  # fmt: skip
-    return Sensed(bands=_of(level, names), pixel_m=10.0, scale=scale, missing=missing, **more)
+def _s2(
+    names: str,
+    *,
+    level: str = "sentinel-2-l2a",
+    missing: tuple[float, ...] = (0.0,),
+    stored: str = "",
+) -> Sensed:
+    bands = _of(level, names)
+    return Sensed(bands=bands, pixel_m=10.0, scale=1e-4, missing=missing, stored=stored)
 
 
-def _s1(names: str = "VV VH", sensor: str = "sentinel-1", **more: str) -> Sensed:
-    bands = _of("sentinel-1", names)
-    bands = bands if sensor == "sentinel-1" else _apart(bands, sensor)
-    return Sensed(bands=bands, pixel_m=10.0, missing=(-9999.0, -32768.0), **more)
+def _s1(stored: str = "") -> Sensed:
+    bands = _of("sentinel-1", "VV VH")
+    return Sensed(bands=bands, pixel_m=10.0, missing=(-9999.0, -32768.0), stored=stored)
 
 
 _LCZ = (
