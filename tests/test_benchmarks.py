@@ -190,7 +190,7 @@ def test_stored_numbers_become_physical_ones(sets):
 
 def test_months_without_a_file_are_unknown(sets):
     found = samples_of(open_benchmark("biomassters", sets("biomassters")), "val")
-    missing = np.isnan(found.chips.values).all(axis=(2, 3, 4))
+    missing = np.asarray(np.isnan(found.chips.values).all(axis=(2, 3, 4)))
     assert missing[:, 4].all()
     assert missing.sum() == len(found)
 

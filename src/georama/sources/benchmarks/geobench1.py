@@ -207,8 +207,8 @@ def label_in_pickle(text: Any) -> int | None:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
     for (_, name), (kind, number) in pairwise(operations):
-        if name == "label" and kind in _INTEGERS:
-            return int(number)
+        if name == "label" and kind in _INTEGERS and isinstance(number, int):
+            return number
     return None
 
 

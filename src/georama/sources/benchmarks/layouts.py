@@ -198,7 +198,10 @@ def pastis(folder: Path, spec: Benchmark, split: Split, compat: bool) -> list[Fi
     table = gpd.read_file(root / "metadata.geojson")
     folds = {"train": (1, 2, 3), "val": (4,), "test": (5,)}[split]
     table = table[table["Fold"].isin(folds)]
-    centres = table.geometry.centroid.to_crs("EPSG:4326") if table.crs else None
+    lonlat = np.full((len(table), 2), np.nan)
+    if table.crs is not None:
+        centres: Any = table.geometry.centroid.to_crs("EPSG:4326")
+        lonlat = np.column_stack([centres.x, centres.y])
     found = []
     for i, (_, row) in enumerate(table.iterrows()):
         name = row["ID_PATCH"]
@@ -208,7 +211,7 @@ def pastis(folder: Path, spec: Benchmark, split: Split, compat: bool) -> list[Fi
             if sensor == "s2" or path.parent.is_dir():
                 shows[sensor] = (Files((path,)),)
                 days[sensor] = _dates(row.get(f"dates-{sensed.stored}"))
-        where = (centres.iloc[i].x, centres.iloc[i].y) if centres is not None else (np.nan, np.nan)
+        where = (float(lonlat[i, 0]), float(lonlat[i, 1]))
         label = Files((root / "ANNOTATIONS" / f"TARGET_{name}.npy",))
         found.append(
             FilesOf(str(name), str(row.get("TILE", name)), shows, label, where, days)

@@ -26,7 +26,7 @@ def open_benchmark(name: str, folder: str | Path, *, compat: bool = False) -> Re
         DataError: The path is a pickle, or nothing.
         UsageError: There is no such set.
     """
-    spec, folder = benchmark(name), Path(folder)
+    spec, folder = benchmark(name), Path(folder).expanduser()
     if folder.suffix.lower() in PICKLES:
         raise DataError(f"{folder} is a pickle", remedy=f"give the folder of {name}; {UNPICKLED}")
     if not folder.exists():

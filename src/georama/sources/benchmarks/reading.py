@@ -68,7 +68,10 @@ class Look:
 class Reader(Protocol):
     """One set on disk."""
 
-    spec: Benchmark
+    @property
+    def spec(self) -> Benchmark:
+        """Of the set."""
+        ...
 
     def entries(self, split: Split) -> Sequence[Any]:
         """The samples of a split, in the order of the set."""
@@ -149,7 +152,7 @@ def samples_of(
     rows = np.arange(len(found))
     if most is not None and most < len(found):
         rows = np.sort(np.random.default_rng(seed).permutation(len(found))[:most])
-    entries = [found[i] for i in rows]
+    entries = [found[i] for i in rows.tolist()]
     values: NDArray[np.float32] | None = None
     truths: list[NDArray[np.float32]] = []
     lonlat, days = np.full((len(entries), 2), np.nan), []
@@ -249,7 +252,7 @@ def coded(stored: NDArray[Any], spec: Benchmark, label: str) -> NDArray[np.float
     outside = []
     for i, number in enumerate(seen.tolist()):
         code = int(number) if np.isfinite(number) and number == int(number) else None
-        if code in spec.code_of:
+        if code is not None and code in spec.code_of:
             told[i] = spec.code_of[code]
         elif not (spec.rest_unknown or code in spec.unknown):
             outside.append(number)
