@@ -29,7 +29,7 @@ MOST_BYTES = 4 << 30
 RASTERS: Mapping[str, str] = {
     ".tif": "GTiff", ".tiff": "GTiff", ".png": "PNG", ".jp2": "JP2OpenJPEG", ".jpg": "JPEG",
 }  # fmt: skip
-PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
+PICKLES = (".pkl", ".pickle", ".pt", ".pth")
 UNPICKLED = (
     "pickles can run code and are not opened; write what you need of them as JSON, CSV or .npy "
     "where you trust them, in a process of its own"
