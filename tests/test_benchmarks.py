@@ -14,6 +14,7 @@ from georama.sources.benchmarks.opening import open_benchmark
 from georama.sources.benchmarks.reading import samples_of
 from georama.sources.benchmarks.specs import BENCHMARKS, SPLITS, benchmark
 from georama.sources.scene_labels import UNKNOWN
+from samples import SHARED, needs
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +187,24 @@ def test_stored_numbers_become_physical_ones(sets):
     published = samples_of(open_benchmark("xview2", sets("xview2"), compat=True), "val")
     assert published.ids == damage.ids
     assert UNKNOWN not in published.truth
+
+
+@needs("sen1floods11_sample")
+def test_a_real_flood_is_read(tmp_path):
+    data = tmp_path / "v1.1/data/flood_events/HandLabeled"
+    for kind in ("S1Hand", "S2Hand", "LabelHand"):
+        (data / kind).mkdir(parents=True)
+        name = f"Spain_7370579_{kind}.tif"
+        shutil.copy(SHARED / "sen1floods11_sample" / name, data / kind / name)
+    layouts.text(tmp_path / "v1.1/splits/flood_handlabeled/flood_train_data.csv",
+                 ["Spain_7370579_S1Hand.tif,Spain_7370579_LabelHand.tif"])  # fmt: skip
+    reader = open_benchmark("sen1floods11", tmp_path)
+    found = samples_of(reader, "train", sensors=["s2", "s1"])
+    assert found.chips.values.shape == (1, 1, 15, 512, 512)
+    assert np.unique(found.truth, return_counts=True)[1].tolist() == [99, 192_010, 70_035]
+    np.testing.assert_allclose(found.chips.lonlat, [[-0.759, 38.106]], atol=1e-3)
+    assert 0.1 < np.nanmean(found.chips.values[:, :, 3]) < 0.2
+    assert -15 < np.nanmean(found.chips.values[:, :, 13]) < -8
 
 
 def test_months_without_a_file_are_unknown(sets):

@@ -160,6 +160,31 @@ def test_dates_are_shown_one_by_one():
     assert network(data.chips.batch()).shape == (2, 2, 8, 8)
 
 
+def test_two_dates_are_put_side_by_side_or_subtracted():
+    maps = [torch.randn(2, 2, 6, 4, 4), torch.randn(2, 2, 8, 2, 2)]
+    beside = MergedDates((6, 8), 2, "concat")
+    assert beside.widths == (12, 16)
+    assert [tuple(one.shape[:2]) for one in beside(maps)] == [(2, 12), (2, 16)]
+    torch.testing.assert_close(
+        MergedDates((6, 8), 2, "diff")(maps)[1], maps[1][:, 1] - maps[1][:, 0]
+    )
+    with pytest.raises(UsageError, match="one of two dates"):
+        MergedDates((6,), 3, "diff")
+    data = some(4, t=2)
+    for dates in ("concat", "diff"):
+        assert probe(dates=dates)(data, data, TASK)(data.chips).shape == (4, 2, 8, 8)
+
+
+def test_whole_chips_are_told_by_a_linear_layer():
+    data = some(8)
+    codes = np.arange(8.0, dtype=np.float32) % 2
+    data.chips.values[codes == 1] += 0.3
+    whole = Labelled(data.chips, codes, data.block)
+    task = Task(kind="classification", target="bright", classes=("dark", "bright"))
+    tell = probe(epochs=40, rate=1e-2)(whole, whole, task)
+    assert scored(task, whole, tell(whole.chips))["accuracy"]["value"] == 1
+
+
 @pytest.mark.parametrize(("length", "window"), [(8, 8), (12, 4), (10, 4), (9, 4), (3, 4), (1, 1)])
 def test_windows_cover_a_side_and_stay_on_it(length, window):
     starts = corners(length, window)

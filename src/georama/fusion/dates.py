@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from georama.errors import UsageError
+
 if TYPE_CHECKING:
     from georama.chips import Batch
 
-Merging = Literal["ltae", "linear"]
+Merging = Literal["ltae", "linear", "concat", "diff"]
 
 
 class LightAttention(nn.Module):
@@ -111,16 +113,28 @@ class MergedDates(nn.Module):
     Args:
         widths: Of the maps.
         times: Dates.
-        merging: By attention, or by one weight a date that all pixels share.
+        merging: By attention, by one weight a date that all pixels share, side by side along the
+            channels, or what the second of two dates has more than the first.
+
+    Raises:
+        UsageError: A difference of more or fewer dates than two.
     """
 
     def __init__(self, widths: Sequence[int], times: int, merging: Merging = "ltae") -> None:
         super().__init__()
         self.adaptors: nn.ModuleList | None = None
-        self.tmap: nn.Module
-        if merging == "linear":
+        self.tmap: nn.Module = nn.Identity()
+        self.merging = merging
+        if merging == "diff" and times != 2:
+            raise UsageError(
+                f"a difference is one of two dates, got {times}",
+                remedy='merge them by "ltae", "linear" or "concat"',
+            )
+        if merging == "concat":
+            widths = tuple(times * width for width in widths)
+        elif merging == "linear":
             self.tmap = nn.Linear(times, 1)
-        else:
+        elif merging == "ltae":
             # All maps share one attention, so that they are brought to one width before.
             wide = max(widths)
             if min(widths) < wide:
@@ -140,5 +154,9 @@ class MergedDates(nn.Module):
             ]
         if isinstance(self.tmap, LightAttention):
             return [self.tmap(one, seen) for one in maps]
+        if self.merging == "concat":
+            return [one.flatten(1, 2) for one in maps]
+        if self.merging == "diff":
+            return [one[:, 1] - one[:, 0] for one in maps]
         hidden = seen[:, :, None, None, None]
         return [self.tmap((one * hidden).movedim(1, -1)).squeeze(-1) for one in maps]

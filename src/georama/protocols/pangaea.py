@@ -3,7 +3,8 @@
 V. Marsocci et al. 2024, arXiv 2412.04204. The encoder stays as it is; a pyramid makes four strides
 of four of its maps, UPerNet tells every pixel, and AdamW trains these two with a rate that falls to
 a tenth at 60 and at 90 % of the steps. Several dates are read one by one and merged by light
-attention or by a weight a date. Images larger than the encoder's are told window by window, and
+attention or by a weight a date; two of them, before and after a change, side by side or as a
+difference. Images larger than the encoder's are told window by window, and
 where windows overlap their answers are averaged. With few labels, a share of the samples is kept in
 every stratum of the shares of classes.
 

@@ -126,6 +126,7 @@ def samples_of(
 
     Sensors that see a sample on grids of one size are joined. Their dates differ as a rule: each
     is then known by the same number of dates, evenly over what it has, under the days of the first.
+    Where a set does not tell the side of a pixel, chips have a metre.
 
     Args:
         reader: Of the set.
