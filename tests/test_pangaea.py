@@ -178,10 +178,10 @@ def test_two_dates_are_put_side_by_side_or_subtracted():
 def test_whole_chips_are_told_by_a_linear_layer():
     data = some(8)
     codes = np.arange(8.0, dtype=np.float32) % 2
-    data.chips.values[codes == 1] += 0.3
+    data.chips.values[codes == 1] += 1
     whole = Labelled(data.chips, codes, data.block)
     task = Task(kind="classification", target="bright", classes=("dark", "bright"))
-    tell = probe(epochs=40, rate=1e-2)(whole, whole, task)
+    tell = probe(epochs=80, rate=1e-2)(whole, whole, task)
     assert scored(task, whole, tell(whole.chips))["accuracy"]["value"] == 1
 
 
