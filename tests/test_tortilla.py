@@ -171,6 +171,20 @@ def test_a_kind_is_opened_by_its_own_reader_alone(tmp_path):
     assert Held(first).group == "item0"
 
 
+def test_a_picture_that_unfolds_to_more_than_memory_is_refused(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    with rasterio.MemoryFile() as memory:
+        with memory.open(driver="GTiff", width=60_000, height=60_000, count=1, dtype="uint8",
+                         sparse_ok=True, tiled=True, blockxsize=4096, blockysize=4096):  # fmt: skip
+            pass
+        data = memory.read()
+    assert len(data) < 100_000
+    path = tmp_path / "a.tortilla"
+    path.write_bytes(tortilla([data]))
+    with pytest.raises(DataError, match="unfolds to 1 × 60,000 × 60,000"):
+        read_raster(open_tortilla(path)[0])
+
+
 def test_years_in_the_place_of_seconds_tell_no_day():
     assert day_of(1_527_552_000.0) == 17_680
     assert np.isnan([day_of(2020.0), day_of(None), day_of(float("nan"))]).all()

@@ -145,6 +145,13 @@ def opened_raster(item: Item) -> Iterator[Any]:
 def read_raster(item: Item) -> NDArray[Any]:
     """The bands of an item that is a GeoTIFF, as they are stored (bands, rows, columns)."""
     with opened_raster(item) as dataset:
+        # A file of few bytes may be said to unfold to any number of them.
+        widest = max(np.dtype(name).itemsize for name in dataset.dtypes)
+        if dataset.count * dataset.height * dataset.width * widest > MOST_ITEM:
+            raise DataError(
+                f"{item.id} of {item.path} unfolds to {dataset.count} × {dataset.height:,} × "
+                f"{dataset.width:,} numbers, which are more than {MOST_ITEM >> 30} GiB"
+            )
         return dataset.read()
 
 

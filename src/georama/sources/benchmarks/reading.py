@@ -287,6 +287,14 @@ def stored_raster(path: Path, *, side_px: int | None = None) -> NDArray[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path, driver=driver) as dataset:
+                widest = max(np.dtype(name).itemsize for name in dataset.dtypes)
+                if dataset.count * dataset.height * dataset.width * widest > MOST_BYTES:
+                    raise ResourceError(
+                        f"{path} unfolds to {dataset.count} × {dataset.height:,} × "
+                        f"{dataset.width:,} numbers, more than the {MOST_BYTES >> 30} GiB that "
+                        "are held",
+                        remedy="cut it into smaller images",
+                    )
                 if side_px is None:
                     return dataset.read()
                 return dataset.read(
