@@ -106,6 +106,23 @@ def test_the_same_seed_gives_the_same_answers():
     np.testing.assert_array_equal(told[0], told[1])
 
 
+def test_maps_that_are_kept_over_the_epochs_change_nothing(monkeypatch):
+    calls = []
+
+    def counted(bands, scale):
+        encoder = small(bands, scale)
+        encoder.register_forward_hook(lambda *_: calls.append(1))
+        return encoder
+
+    data = some(t=2)
+    told = Probe(counted, epochs=6, batch=2, width=8, rate=1e-2)(data, None, TASK)(data.chips)
+    few = len(calls)
+    monkeypatch.setattr("georama.protocols.pangaea.remembered", lambda *_: None)
+    again = Probe(small, epochs=6, batch=2, width=8, rate=1e-2)(data, None, TASK)(data.chips)
+    np.testing.assert_allclose(told, again, atol=1e-5)
+    assert few == 3 + 3  # batches of training once, and of what is asked
+
+
 def test_a_trained_recipe_is_asked_with_its_own_bands_and_lacks_what_the_set_lacks():
     data = some()
     wider = SENSORS["sentinel-2-l2a"].bands[:5]

@@ -50,6 +50,8 @@ Predictor = Callable[[Chips], NDArray[np.float32]]
 """From chips to probabilities or amounts, (n, outputs[, h, w])."""
 SEED = 234
 BINS = 3
+MOST_KEPT = 1 << 30
+"""Bytes of maps of the training chips that are kept over the epochs."""
 
 
 class Learner(Protocol):
@@ -329,6 +331,10 @@ class Probe:
             )  # fmt: skip
             truth = torch.from_numpy(np.ascontiguousarray(train.truth))
             an_epoch = math.ceil(len(train) / self.batch)
+            # A frozen encoder says the same of the same image in every epoch.
+            encoder, kept = network.encoder, None
+            if task.dense and not self._cuts(chips):
+                kept = remembered(network, chips, self.batch)
             best: dict[str, Any] = {"score": -np.inf}
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
@@ -339,7 +345,13 @@ class Probe:
                     # Batch norm needs two; the one that is left over takes another along.
                     rows = np.append(rows, order[0])
                 shown, told = self._cut(chips, truth, rows, [self.seed, 1, step])
-                return {task.kind: task.loss(network(shown), told)}
+                if kept is None:
+                    return {task.kind: task.loss(network(shown), told)}
+                encoder.forward = lambda _: [one[rows] for one in kept]
+                try:
+                    return {task.kind: task.loss(network(shown), told)}
+                finally:
+                    del encoder.forward
 
             def look(line: str) -> None:
                 if self.report:
@@ -379,12 +391,16 @@ class Probe:
         bands, scale = train.chips.bands, measured_scale(train.chips)
         return bands, lambda: self.encoder(bands, scale)
 
+    def _cuts(self, chips: Chips) -> bool:
+        """Whether the encoder is shown parts of the chips."""
+        return self.window_px is not None and max(chips.values.shape[-2:]) > self.window_px
+
     def _cut(
         self, chips: Chips, truth: torch.Tensor, rows: NDArray[np.int64], seed: Sequence[int]
     ) -> tuple[Any, torch.Tensor]:
         """A batch, of windows at random places where the encoder is shown windows."""
         side, (h, w) = self.window_px, chips.values.shape[-2:]
-        if side is None or truth.ndim < 3 or (h <= side and w <= side):
+        if side is None or truth.ndim < 3 or not self._cuts(chips):
             return chips.batch(rows), truth[rows]
         draw = np.random.default_rng(seed)
         y, x = int(draw.integers(max(1, h - side + 1))), int(draw.integers(max(1, w - side + 1)))
@@ -404,6 +420,22 @@ class Probe:
                     told = network(batch)
                 parts.append(task.decode(told))
         return np.concatenate(parts)
+
+
+def remembered(network: Any, chips: Chips, size: int) -> list[torch.Tensor] | None:
+    """The maps of a network's frozen encoder of all chips, None where they take too much memory."""
+    import torch
+
+    network.eval()
+    parts: list[list[torch.Tensor]] = []
+    with torch.no_grad():
+        for start in range(0, len(chips), size):
+            batch = chips.batch(slice(start, start + size))
+            maps = network.encoder(batch.padded(max(network.encoder.strides)))
+            if sum(one[0].nbytes for one in maps) * len(chips) > MOST_KEPT:
+                return None
+            parts.append(list(maps))
+    return [torch.cat(some) for some in zip(*parts, strict=True)]
 
 
 def network_of(
