@@ -228,6 +228,7 @@ def train(
     title: str = "Training",
     warmup: int | None = None,
     floor: float = 0.01,
+    schedule: Callable[[float], float] | None = None,
     folder: Path | None = None,
     every: int | None = 200,
     fingerprint: str = "",
@@ -251,6 +252,7 @@ def train(
         title: Of the progress bar.
         warmup: Steps over which the rate rises from zero; None for 100, or a tenth of fewer steps.
         floor: Share of the peak rate that is left at the end.
+        schedule: Share of the peak rate by the share of steps that are taken, in place of both.
         folder: Where the checkpoint goes; None keeps nothing. Several processes share it.
         every: Steps between checkpoints and between entries of the history; None for a hundredth
             of the steps.
@@ -332,7 +334,7 @@ def train(
         for step in range(done, steps):
             rise = min(1.0, (step + 1) / warmup)
             fall = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
-            told = take(step, rise * fall)
+            told = take(step, rise * fall if schedule is None else schedule(step / steps))
             for name, value in told.items():
                 sums[name] = sums.get(name, 0.0) + value
             advance(draws * samples, f"loss {sum(told.values()):.4g}")

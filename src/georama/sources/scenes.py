@@ -126,7 +126,7 @@ class SceneReader:
             _physical(raster, part, (slice(top, bottom), slice(left, right)))
             for raster, part in zip(self.rasters, self.scene.parts, strict=True)
         ]
-        found[inside] = _meant(np.concatenate(read), self.scene.bands)
+        found[inside] = meant(np.concatenate(read), self.scene.bands)
         return found
 
     def look(self, most: int = LOOK) -> NDArray[np.float32]:
@@ -502,7 +502,7 @@ def _physical(raster: Raster, part: Part, yx: Slices) -> NDArray[np.float32]:
     return values
 
 
-def _meant(values: NDArray[np.float32], bands: Sequence[Band]) -> NDArray[np.float32]:
+def meant(values: NDArray[np.float32], bands: Sequence[Band]) -> NDArray[np.float32]:
     """Values with what lies far outside of a band's range made unknown."""
     for row, band in zip(values, bands, strict=True):
         low, high = band.valid
