@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from georama.bands import Band
 from georama.chips import Batch, typical_scale
+from georama.encoders.convolutions import mean_over_known
 from georama.encoders.patches import Block, grid_positions
 
 KINDS = ("optical", "thermal", "sar", "height", "index", "classes", "other")
@@ -97,6 +98,7 @@ class SpectralEncoder(nn.Module):
         self.levels = tuple(levels or (depth // 3 - 1, 2 * depth // 3 - 1, depth - 1))
         self.widths = (width,) * len(self.levels)
         self.strides = (patch_px,) * len(self.levels)
+        self.pooled_width = 2 * width
         self.embed = Filters(width, patch_px**2, filters)
         self.known = nn.Parameter(torch.zeros(width))
         self.resolution = nn.Linear(2, width)
@@ -149,14 +151,17 @@ class SpectralEncoder(nn.Module):
         return found
 
     def pooled(self, batch: Batch) -> Tensor:
-        """(b, width): the mean of the last tokens over what is seen."""
+        """(b, 2 · width): mean and spread of the last tokens over what is seen."""
         h, w = batch.values.shape[-2:]
         if h % self.patch_px or w % self.patch_px:
             batch = batch.padded(self.patch_px)
         x, seen = self.tokens(batch)
         last = self.read(x, seen)[0].reshape(len(batch), -1, self.width)
-        weight = seen.reshape(len(batch), -1, 1).to(last.dtype)
-        return (last * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
+        weight = seen.reshape(len(batch), -1, 1)
+        mean = mean_over_known(last, weight, 1)
+        square = mean_over_known(last.square(), weight, 1)
+        # Above zero by a hair, since the root of zero has no gradient.
+        return torch.cat([mean, (square - mean.square()).clamp(min=1e-6).sqrt()], dim=1)
 
 
 def scaled(batch: Batch) -> Tensor:

@@ -180,7 +180,7 @@ class PixelHead(nn.Module):
         # Shares of the square, so that what is unknown or beyond the edge does not dim it.
         share = _around(known).clamp(min=1e-6)
         mean = _around(pixels) / share
-        spread = (_around(pixels.square()) / share - mean.square()).clamp(min=0.0).sqrt()
+        spread = (_around(pixels.square()) / share - mean.square()).clamp(min=1e-6).sqrt()
         read = torch.cat([pixels, mean, spread, resized(maps[-1], pixels)], dim=1)
         return self.layers(self.scale(read))
 
@@ -208,7 +208,7 @@ class PooledPixels(nn.Module):
         pixels = scaled(batch)
         mean = mean_over_known(pixels, batch.known, (1, 3, 4))
         square = mean_over_known(pixels.square(), batch.known, (1, 3, 4))
-        spread = (square - mean.square()).clamp(min=0.0).sqrt()
+        spread = (square - mean.square()).clamp(min=1e-6).sqrt()
         return self.layers(self.scale(torch.cat([mean, spread, vectors], dim=1)))
 
 
@@ -263,7 +263,8 @@ class WithHead(nn.Module):
         with torch.set_grad_enabled(learns):
             if not self.dense:
                 return [self.encoder.pooled(batch)]
-            return self.encoder(_whole(batch, self.encoder.strides))
+            whole = batch if isinstance(batch, Mapping) else batch.padded(max(self.encoder.strides))
+            return self.encoder(whole)
 
     def answer(self, said: list[Tensor], batch: Batch | Mapping[str, Batch]) -> Tensor:
         """What the head makes of what the encoder said of a batch."""
@@ -276,16 +277,11 @@ class WithHead(nn.Module):
             rows, columns = h, w
         else:
             h, w = batch.values.shape[-2:]
-            batch = _whole(batch, self.encoder.strides)
+            batch = batch.padded(max(self.encoder.strides))
             rows, columns = batch.values.shape[-2:]
         maps = self.neck(said) if self.neck else said
         told = self.head(maps, batch) if joins else self.head(maps)
         return resized(told, (rows, columns))[..., :h, :w]
-
-
-def _whole(batch: Any, strides: Sequence[int]) -> Any:
-    """The batch padded to whole patches; batches by sensor as they are."""
-    return batch if isinstance(batch, Mapping) else batch.padded(max(strides))
 
 
 def with_head(
@@ -302,7 +298,8 @@ def with_head(
     """Encoder and head for a task.
 
     Args:
-        encoder: Gives maps of a batch and a pooled vector, with `widths` and `strides`.
+        encoder: Gives maps of a batch and a pooled vector, with `widths` and `strides`, and
+            `pooled_width` where the vector is not as wide as the last map.
         task: What is asked for; with it goes which heads there are.
         head: Of pixels "upernet" (without it), "linear", "unet" or "pixels"; of whole chips
             "linear" (without it), "mlp" or "pixels".
@@ -323,18 +320,22 @@ def with_head(
             remedy="name one of them, or none for the first",
         )
     widths, strides = tuple(encoder.widths), tuple(encoder.strides)
+    vector = getattr(encoder, "pooled_width", widths[-1])
     if head == "pixels":
         if bands is None:
             raise UsageError(
                 "the head pixels reads the bands of one sensor's chips, and this encoder has none",
                 remedy=f"take one of {listing([name for name in known if name != head])}",
             )
-        kind = PixelHead if task.dense else PooledPixels
-        told = kind(bands, widths[-1], task.outputs)
+        told = (
+            PixelHead(bands, widths[-1], task.outputs)
+            if task.dense
+            else PooledPixels(bands, vector, task.outputs)
+        )
         return WithHead(encoder, told, dense=task.dense, frozen=frozen)
     if not task.dense:
         hidden = width if head == "mlp" else None
-        told = Pooled(widths[-1], task.outputs, hidden=hidden, dropout=dropout)
+        told = Pooled(vector, task.outputs, hidden=hidden, dropout=dropout)
         return WithHead(encoder, told, dense=False, frozen=frozen)
     neck = None
     if head != "linear" and len(set(strides)) == 1:

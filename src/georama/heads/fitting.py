@@ -132,7 +132,7 @@ def _looks(network: Any, chips: Pictures) -> list[torch.Tensor] | None:
             rows = slice(start, start + 16)
             for whole, part in zip(kept, network.look(batch_of(chips, rows)), strict=True):
                 whole[rows] = part
-            advance(len(part))
+            advance(min(16, n - start))
     return kept
 
 

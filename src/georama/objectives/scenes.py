@@ -58,8 +58,9 @@ class SceneLearner(nn.Module):
             draw: Of what is hidden.
 
         Returns:
-            `pixels`, of scaled values that were hidden, times their weight; `teacher`, of how the teacher's patches
-            differ between the places, in their spreads, where a teacher can read the batch.
+            `pixels`, of scaled values that were hidden, times their weight; `teacher`, of how the
+            teacher's patches differ between the places, in their spreads, where a teacher can read
+            the batch.
         """
         patch = self.encoder.patch_px
         truth = cells(scaled(batch).flatten(0, 1), patch)

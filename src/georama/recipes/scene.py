@@ -40,7 +40,7 @@ CARD = Card(
     family="image models",
     reads=("chips",),
     needs=("chips",),
-    gives="a vector of 192 numbers a place, maps of tokens for heads, a task's answer once fitted",
+    gives="a vector of 384 numbers a place, maps of tokens for heads, a task's answer once fitted",
     kept="masked patches and bands, filters made from wavelengths, a patient teacher",
     left_out="No position and no date go in, so that what it tells comes from pixels alone. It is "
     "small and has seen a few scenes of a few sensors, not a global archive.",
@@ -57,7 +57,7 @@ SHIPPED = Path(__file__).parents[1] / "weights" / "scene"
 
 @dataclass(eq=False)
 class Scene:
-    """The recipe; call it with chips for vectors (n, width).
+    """The recipe; call it with chips for vectors (n, 2 · width).
 
     Args:
         patch_px: Side of a patch.
@@ -134,7 +134,8 @@ class Scene:
             rate: Peak learning rate.
             decay: Weight decay of the matrices.
             side: Rows and columns of the part of a chip that a step sees.
-            teacher: Galileo's published weights (`encoder.pt`), whose patches are to be told too.
+            teacher: Galileo's published weights (`encoder.pt`), whose patches are to be told too;
+                without them those of what was learned before are, unless it starts from scratch.
             course: How long, where to and from which seed, in place of the above; from
                 `georama pretrain`.
             report: Called with a line of losses now and then.
@@ -153,8 +154,9 @@ class Scene:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             # Beside a teacher, pixels are told so that nothing of them is lost, no more.
+            asked = self._teacher(teacher)
             learner = SceneLearner(
-                self._encoder(), pixels=0.05 if teacher else 1.0, teacher=self._teacher(teacher)
+                self._encoder(), pixels=1.0 if asked is None else 0.05, teacher=asked
             ).to(course.device)
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
@@ -168,7 +170,7 @@ class Scene:
             history = train(
                 learner, adamw(learner, rate, decay), loss_at, **course.loop, samples=batch,
                 title="Pretraining Scene", fingerprint=json.dumps([
-                    self._settings(), batch, side, rate, bool(teacher),
+                    self._settings(), batch, side, rate, str(teacher),
                     [one.values.shape for one in sets],
                 ]),
                 report=report,
@@ -260,7 +262,7 @@ class Scene:
         return self.task.decode(tell(self._ready(), chips.select(self.bands)))
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
-        """Vectors of places by what their pixels show, (n, width); any bands will do."""
+        """Vectors of places by what their pixels show, (n, 2 · width); any bands will do."""
         from georama.heads.fitting import tell
 
         encoder = self._ready()
@@ -320,9 +322,12 @@ class Scene:
         return encoder
 
     def _teacher(self, path: str) -> Any:
-        """Galileo's encoder on patches of the same side, or None."""
+        """Galileo's encoder on patches of the same side; else what was learned before, if any.
+
+        The second keeps an encoder that goes on with other scenes from forgetting.
+        """
         if not path:
-            return None
+            return self._encoder() if self.pretrained else None
         from georama.encoders.checkpoints import read_tensors
         from georama.encoders.galileo import Galileo
 
