@@ -32,12 +32,20 @@ def scene_with_water(folder: Path, side: int = 96, seed: int = 0) -> tuple[Path,
     return scene, write(folder / "codes.tif", np.where(lake, 4, 2)[None].astype(np.uint8))
 
 
+@pytest.mark.parametrize("threads", ["1", "3"])
 @pytest.mark.parametrize(("height", "width", "size", "overlap"), [
     (50, 37, 16, 4), (16, 16, 16, 8), (10, 40, 16, 0), (33, 16, 16, 15), (64, 64, 32, 0),
 ])  # fmt: skip
 def test_windows_give_back_what_every_pixel_says(
-    tmp_path: Path, height: int, width: int, size: int, overlap: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    height: int,
+    width: int,
+    size: int,
+    overlap: int,
+    threads: str,
 ) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
     values = np.random.default_rng(0).integers(1, 9000, (2, height, width)).astype(np.uint16)
     scene = open_scene(write(tmp_path / "s.tif", values, names=["B03", "B04"]))
     windows = Windows(height, width, size, overlap)

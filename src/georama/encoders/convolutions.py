@@ -66,5 +66,8 @@ def resized(x: Tensor, like: Tensor | Sequence[int]) -> Tensor:
 
 def mean_over_known(x: Tensor, known: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """Mean of x over what is known along dimensions; 0 where nothing is. The two broadcast."""
-    weight = known.to(x.dtype).expand_as(x)
+    weight = known.to(x.dtype)
+    if isinstance(dim, int) and x.shape[dim] == 1:  # one date: nothing to sum
+        return (x * (weight > 0)).squeeze(dim)
+    weight = weight.expand_as(x)
     return (x * weight).sum(dim) / weight.sum(dim).clamp(min=1e-6)

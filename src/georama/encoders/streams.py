@@ -241,10 +241,13 @@ class Streams(nn.Module):
         )  # fmt: skip
         maps, n = [], grid[0] * grid[1]
         for x in found:
-            parts = torch.stack([x[:, :n], x[:, n:] if x.shape[1] > n else x[:, :n]], dim=1)
-            # An image that shows nothing at all still has a map: that of knowing nothing.
-            weight = torch.where(seen.any(1, keepdim=True), seen, seen.new_tensor([True, False]))
-            image = mean_over_known(parts, weight[:, :, None, None], 1)
+            image = x
+            if x.shape[1] > n:
+                parts = torch.stack([x[:, :n], x[:, n:]], dim=1)
+                # An image that shows nothing at all still has a map: that of knowing nothing.
+                none = seen.new_tensor([True, False])
+                weight = torch.where(seen.any(1, keepdim=True), seen, none)
+                image = mean_over_known(parts, weight[:, :, None, None], 1)
             image = image.transpose(1, 2).unflatten(2, grid).unflatten(0, (b, t))
             dates = seen.any(1).reshape(b, t)
             dates = torch.where(dates.any(1, keepdim=True), dates, True)

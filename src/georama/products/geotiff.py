@@ -392,6 +392,7 @@ class _Raw:
                 predictor=predictor,
                 overview_resampling=resampling,
                 bigtiff="if_safer",
+                num_threads="ALL_CPUS",
             )
         self.raw.unlink()
 

@@ -75,8 +75,16 @@ class Unfinished:
             return dict(kept)
         made = make()
         with writing(path) as unfinished:
-            np.savez_compressed(unfinished, **made)  # pyright: ignore[reportArgumentType]
+            _save(unfinished, made)
         return made
+
+
+def _save(path: Path, arrays: Mapping[str, NDArray]) -> None:
+    """What `np.savez_compressed` writes, packed less tightly in a third of the time."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        for name, values in arrays.items():
+            with packed.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(values), allow_pickle=False)
 
 
 @contextmanager

@@ -8,14 +8,19 @@ is left where windows meet.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from georama.chips import Chips
+from georama.encoders.location import one_thread_blas, workers
 from georama.errors import DataError, UsageError
 from georama.products.unfinished import Unfinished
 from georama.progress import progress
@@ -94,7 +99,7 @@ def ask_strips(
         ask: The model.
         windows: How to cut.
         first: Number of the first strip wanted.
-        batch: Windows at once.
+        batch: Windows at once, over all processors.
         advance: Called with a number of windows done.
 
     Yields:
@@ -106,11 +111,14 @@ def ask_strips(
     # Rows of windows before the first strip that still reach into it.
     start = next(i for i, top in enumerate(tops) if top + windows.size > strips[first].start)
     begin, sums, weights = tops[start], None, np.empty(0)
+    share = max(1, batch // workers())
+    groups = [lefts[group : group + share] for group in range(0, len(lefts), share)]
+    wanted = ((top, some) for top in tops[start:] for some in groups)
+    answers = _asked(scene, reader, ask, windows.size, wanted)
     for i in range(start, len(tops)):
         top = tops[i]
-        for group in range(0, len(lefts), batch):
-            some = lefts[group : group + batch]
-            told = ask(_chips_at(scene, reader, top, some, windows.size))
+        for some in groups:
+            told = next(answers)
             if sums is None:
                 shape = (windows.size, windows.width)
                 sums = np.zeros((told.shape[1], *shape), dtype=np.float32)
@@ -135,6 +143,43 @@ def ask_strips(
         sums = _moved_up(sums, rows)
         weights = _moved_up(weights[None], rows)[0]
         begin = strip.stop
+
+
+def _asked(
+    scene: Scene, reader: SceneReader, ask: Ask, size: int, wanted: Iterator[tuple[int, list[int]]]
+) -> Iterator[NDArray[np.float32]]:
+    """What the model tells of groups of windows (top, lefts), in their order.
+
+    Every processor asks of a group of its own with one thread, while the groups before it are
+    blended and written: kernels split over threads wait for each other, and all that is not a
+    kernel waits for them.
+    """
+    threads, reading = workers(), Lock()
+
+    def tell(top: int, lefts: list[int]) -> NDArray[np.float32]:
+        with reading:  # an open file is no place for two
+            chips = _chips_at(scene, reader, top, lefts, size)
+        return ask(chips)
+
+    # The first is asked here: a recipe builds its network when it is first asked.
+    yield tell(*next(wanted))
+    if threads == 1:
+        for one in wanted:
+            yield tell(*one)
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        with one_thread_blas():
+            ahead = deque(pool.submit(tell, *one) for one in islice(wanted, threads + 1))
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(tell, *one) for one in islice(wanted, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def strips_of(

@@ -19,7 +19,8 @@ CELL_PX = 8
 MOST_CELLS = 4000
 WITHIN = 0.95
 """Share of the cells tested in blocks apart that count as known."""
-_CHUNK = 4096
+_CHUNK = 256
+"""Cells at once; their distances to all that is known then stay in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +68,16 @@ class Novelty:
         blank = ~np.isfinite(rows).any(axis=1)
         # An unknown band is as far from what was trained on as the mean is.
         scaled = np.nan_to_num((rows - self.mean) / self.spread).astype(np.float32)
-        squares = (self.known**2).sum(1)
-        far = np.empty(len(scaled), dtype=np.float32)
+        # |a - b|² = |a|² + (|b|² - 2ab): one product gives the bracket, whose least decides.
+        pairs = np.vstack([-2 * self.known.T, (self.known**2).sum(1)])
+        ones = np.ones((len(scaled), 1), dtype=np.float32)
+        own = np.hstack([scaled, ones])
+        least = np.empty(len(scaled), dtype=np.float32)
+        room = np.empty((min(_CHUNK, len(scaled)), len(self.known)), dtype=np.float32)
         for start in range(0, len(scaled), _CHUNK):
-            part = scaled[start : start + _CHUNK]
-            apart = (part**2).sum(1, keepdims=True) - 2 * part @ self.known.T + squares
-            far[start : start + _CHUNK] = np.sqrt(np.maximum(apart.min(1), 0)) / self.limit
+            part = own[start : start + _CHUNK]
+            np.matmul(part, pairs, out=room[: len(part)]).min(1, out=least[start : start + _CHUNK])
+        far = np.sqrt(np.maximum(least + (scaled**2).sum(1), 0)) / np.float32(self.limit)
         far[blank] = np.nan
         return far.reshape(shape)
 
@@ -98,9 +103,12 @@ def cell_features(values: NDArray[np.floating]) -> NDArray[np.float32]:
     part = values[:, :, :, : rows * high, : columns * wide]
     cells = part.reshape(n, t, c, rows, high, columns, wide).transpose(0, 3, 5, 2, 1, 4, 6)
     cells = cells.reshape(n, rows, columns, c, -1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # cells in which nothing is known
-        mean, spread = np.nanmean(cells, axis=-1), np.nanstd(cells, axis=-1)
+    if np.isfinite(cells).all():
+        mean, spread = cells.mean(axis=-1), cells.std(axis=-1)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # cells in which nothing is known
+            mean, spread = np.nanmean(cells, axis=-1), np.nanstd(cells, axis=-1)
     return np.concatenate([mean, spread], axis=-1).astype(np.float32)
 
 
