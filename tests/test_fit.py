@@ -13,7 +13,8 @@ from georama.bands import SENSORS
 from georama.cli import run
 from georama.errors import DataError, UsageError
 from georama.heads.tasks import Task
-from georama.products.windowed import Windows, ask_strips
+from georama.products.unfinished import Unfinished
+from georama.products.windowed import Windows, ask_strips, strips_of
 from georama.sources.scenes import open_scene
 from georama.trust.confusion import amount_scores, amount_sums, class_scores, confusion
 from georama.trust.novelty import Novelty
@@ -178,6 +179,59 @@ def test_a_killed_prediction_goes_on_to_the_same_map(
     with rasterio.open(whole["map"]) as one, rasterio.open(again["map"]) as other:
         np.testing.assert_array_equal(one.read(), other.read())
     assert not (folder / "killed" / ".unfinished").exists()
+
+
+@pytest.mark.parametrize("hurt", [b"", b"PK", b"not a zip archive", "cut", "flipped"])
+def test_one_damaged_strip_is_asked_again_and_the_others_are_kept(
+    fitted: tuple[Path, Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    hurt: bytes | str,
+) -> None:  # fmt: skip
+    _, path, _ = fitted
+    scene, windows = open_scene(path), Windows(96, 96, 24, 6)
+    asked: list[int] = []
+
+    def ask(chips):
+        asked.append(len(chips))
+        return chips.values[:, 0, :1]
+
+    def told() -> np.ndarray:
+        strips = strips_of(scene, ask, lambda x: {"x": x}, windows, Unfinished(tmp_path))
+        return np.concatenate([arrays["x"] for _, arrays in strips], axis=1)
+
+    whole = told()
+    assert len(asked) == len(windows.strips) == 5
+    asked.clear()
+    kept = tmp_path / "strip-000002.npz"
+    written = kept.read_bytes()
+    if hurt == "flipped":
+        hurt = written[:200] + bytes(b ^ 255 for b in written[200:260]) + written[260:]
+    kept.write_bytes(written[: len(written) // 2] if hurt == "cut" else hurt)  # pyright: ignore
+    np.testing.assert_array_equal(told(), whole)
+    assert len(asked) == 2  # its own row of windows and the one above, which reaches into it
+    assert "strip-000002 of an earlier run is damaged" in capsys.readouterr().err
+    (tmp_path / "strip-000000.npz").unlink()
+    asked.clear()
+    np.testing.assert_array_equal(told(), whole)
+    assert len(asked) == 1
+
+
+def test_a_sensor_of_ones_own_is_told_by_its_wavelengths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.random.default_rng(0).integers(1, 9000, (5, 48, 48)).astype(np.uint16)
+    codes = write(tmp_path / "codes.tif", (values[:1] > 4500).astype(np.uint8))
+    scene, out = str(write(tmp_path / "s.tif", values)), str(tmp_path / "out")
+    waves = ["--wavelengths", "430,550,660,790,1650"]
+    given = ["--set", "steps=2", "--set", "widths=[4, 8]", "--chip", "8", "--no-controls"]
+    assert run(["fit", "unet", scene, "--labels", str(codes), "--out", out, *waves, *given]) == 0
+    asked = ["predict", f"{out}/model", scene, "--out", str(tmp_path / "map")]
+    assert run([*asked, *waves]) == 0
+    assert (tmp_path / "map" / "map.tif").exists()
+    capsys.readouterr()
+    assert run([*asked, "--wavelengths", "430,550"]) == 2
+    assert "hold 5 bands, got 2 wavelengths" in capsys.readouterr().err
+    assert run([*asked, "--wavelengths", "blue"]) == 2
+    assert "--wavelengths wants numbers" in capsys.readouterr().err
 
 
 def test_a_scene_without_some_bands_is_told_and_mapped(fitted: tuple[Path, Path, dict]) -> None:

@@ -101,6 +101,9 @@ Sensor = Annotated[
 Bands = Annotated[
     str | None, typer.Option(help="Names of all bands in the files' order, - leaves one out.")
 ]
+Wavelengths = Annotated[
+    str | None, typer.Option(help="Of the bands in nm, with commas, for a sensor of your own.")
+]
 Layer = Annotated[str | None, typer.Option(help="Layer of a file that holds several.")]
 
 
@@ -373,9 +376,7 @@ def fit(
     ] = None,
     sensor: Sensor = None,
     bands: Bands = None,
-    wavelengths: Annotated[
-        str | None, typer.Option(help="Of the bands in nm, with commas, for a sensor of your own.")
-    ] = None,
+    wavelengths: Wavelengths = None,
     crs: Crs = None,
     ignore: Annotated[
         list[int] | None, typer.Option(help="A code that stands for no label; may be repeated.")
@@ -455,6 +456,8 @@ def predict(
     level: Level = 0.9,
     sensor: Sensor = None,
     bands: Bands = None,
+    wavelengths: Wavelengths = None,
+    crs: Crs = None,
     window: Annotated[int | None, typer.Option(help="Rows and columns asked at once.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Pixels that windows share.")] = None,
     probabilities: Annotated[
@@ -468,7 +471,7 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Use the model of an earlier map at other places, or one of scenes on other scenes."""
-    box = _box(bbox)
+    box, waves = _box(bbox), _numbers(wavelengths, "--wavelengths")
     from georama.verbs.predict_scene import is_scene_model, predict_scene
     from georama.wording import listing
 
@@ -492,6 +495,8 @@ def predict(
             out=out,
             sensor=sensor,
             bands=bands.split(",") if bands else None,
+            wavelengths_nm=waves,
+            crs=crs,
             window=window,
             overlap=overlap,
             level=level,
