@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 from shutil import copy, copytree
 
@@ -12,7 +14,7 @@ import rasterio
 from georama.bands import SENSORS
 from georama.cli import run
 from georama.errors import DataError, UsageError
-from georama.heads.tasks import Task
+from georama.heads.tasks import Kind, Task
 from georama.products.unfinished import Unfinished
 from georama.products.windowed import Windows, ask_strips, strips_of
 from georama.sources.scenes import open_scene
@@ -417,3 +419,48 @@ def test_a_scene_of_the_kit_is_written_so_that_it_is_known_again(tmp_path: Path)
     with found.reader() as opened, rasterio.open(labels) as truth:
         assert opened.read(slice(0, 5), slice(0, 5)).shape == (6, 5, 5)
         assert truth.shape == found.grid.shape
+
+
+def test_the_report_tells_what_scores_tell_and_needs_nothing_from_outside(
+    fitted: tuple[Path, Path, dict],
+) -> None:
+    folder, _, result = fitted
+    text = (folder / "out" / "report.html").read_text()
+    assert not re.search(r"""(src|href)\s*=\s*"(?!data:image)|@import|url\(|https?://""", text)
+    assert "default-src 'none'" in text
+    for words in (
+        result["sentence"], "How good it is", "forest on raw bands", "Confusion of classes",
+        "Class by class", "Calibration", "Where it can be trusted", "mean number of classes",
+        "sentinel-2-l2a:B02", "Model card", "Provenance", "data:image/png;base64,",
+    ):  # fmt: skip
+        assert html.escape(words) in text
+    table = np.array(result["confusion"])
+    assert table.sum() == sum(row["truth"] for row in result["by_class"])
+    assert set(result["range_size"]) == set(result["coverage"]) == {"0.8", "0.9", "0.95"}
+    assert 0.5 < result["applicable"] <= 1
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_chips_with_one_label_have_a_report_and_names_are_escaped(
+    tmp_path: Path, task: Kind
+) -> None:
+    draw = np.random.default_rng(0)
+    rows = ["file,<b>kind"]
+    for i in range(40):
+        wet = i % 2
+        values = draw.integers(300, 900, (3, 8, 8)).astype(np.uint16) * (1 + 3 * wet)
+        path = tmp_path / f"{i}.tif"
+        write(path, values, names=["B02", "B03", "B04"], left=400_000.0 + 9000 * i)
+        kind = "<script>" if wet else "dry"
+        rows.append(f"{path.name},{kind if task == 'classification' else wet + i / 99}")
+    table = tmp_path / "chips.csv"
+    table.write_text("\n".join(rows))
+    fit(
+        "unet", [table], out=tmp_path / "out", target="<b>kind", task=task, controls=False,
+        settings={"steps": 2, "widths": [4, 8]},
+    )  # fmt: skip
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "<b>kind" not in text
+    assert "<script>" not in text.partition("<main>")[2].replace("<script></script>", "")
+    assert "of the test" in text if task == "classification" else "Truth against" in text
+    assert (tmp_path / "out" / "test.png").stat().st_size > 3000

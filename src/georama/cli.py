@@ -435,6 +435,7 @@ def fit(
         print(f"{row['name'][:30]:30}{values}")
     held = ", ".join(f"{float(k):.0%}: {v:.1%}" for k, v in result["coverage"].items())
     print(f"\nsets or intervals hold on unseen blocks  {held}")
+    print(f"Report: {Path(result['out']) / 'report.html'}")
     print(f"Next: georama predict {shlex.quote(result['out'])}/model SCENE.tif --out DIR")
 
 

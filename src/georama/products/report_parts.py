@@ -25,11 +25,11 @@ _CALIBRATED = (
 )
 ROLES = {"ours": "georama", "part": "part of it", "baseline": "baseline"}
 _HIGHER_IS_BETTER = (
-    "r2", "accuracy", "balanced_accuracy", "f1", "kappa", "auc", "skill", "near",
+    "r2", "accuracy", "miou", "balanced_accuracy", "f1", "kappa", "auc", "skill", "near",
 )  # fmt: skip
 _METRIC_NAMES = {
     "r2": "R²", "rmse": "RMSE", "mae": "MAE", "f1": "F1", "balanced_accuracy": "balanced",
-    "wrong": "share of wrong classes", "median": "median error", "near": "near",
+    "miou": "mIoU", "wrong": "share of wrong classes", "median": "median error", "near": "near",
 }  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def even(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Callable[
     return fixed
 
 
-def data_section(scores: Mapping[str, Any], heading: str = "Data and leakage") -> str:
+def data_section(scores: Mapping[str, Any]) -> str:
     """Leakage, how much was dropped, and notes."""
     parts = []
     leakage = scores.get("leakage")
@@ -196,11 +196,14 @@ def data_section(scores: Mapping[str, Any], heading: str = "Data and leakage") -
         text = f"{number(float(used.get('used', 0)))} places were used"
         lost = [f"{count} dropped: {reason}" for reason, count in dropped.items() if count]
         parts.append(f"<h3>Data</h3><p>{escape('; '.join([text, *lost]))}.</p>")
-    notes = [str(note) for note in scores.get("notes") or ()]
-    if notes:
-        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-        parts.append(f"<h3>Notes</h3><ul>{items}</ul>")
-    return f"<h2>{heading}</h2>{''.join(parts)}" if parts else ""
+    parts.append(notes_list(scores))
+    return f"<h2>Data and leakage</h2>{''.join(parts)}" if any(parts) else ""
+
+
+def notes_list(scores: Mapping[str, Any]) -> str:
+    """What was dropped, guessed or fallen back to."""
+    items = "".join(f"<li>{escape(str(note))}</li>" for note in scores.get("notes") or ())
+    return f"<h3>Notes</h3><ul>{items}</ul>" if items else ""
 
 
 def card_section(card: Card | Mapping[str, Any] | None) -> str:
