@@ -667,6 +667,8 @@ def pretrain(
     size: Annotated[str | None, typer.Option(help="Of the network: small or base.")] = None,
     sensor: Sensor = None,
     bands: Bands = None,
+    wavelengths: Wavelengths = None,
+    crs: Crs = None,
     chip: Annotated[int, typer.Option(help="Rows and columns that scenes are cut into.")] = 64,
     chips: Annotated[int | None, typer.Option(help="Chips of a scene at most.")] = None,
     settings: Settings = None,
@@ -677,13 +679,14 @@ def pretrain(
     debug: Debug = False,
 ) -> None:
     """Train without labels: a place model on layers of your own, or one of images on scenes."""
-    box = _box(bbox)
+    box, waves = _box(bbox), _numbers(wavelengths, "--wavelengths")
     from georama import recipes
 
     if scenes or recipe in recipes.of_scenes():
         _pretrain_scenes(recipe, scenes or [], out, {
-            "sensor": sensor, "bands": bands.split(",") if bands else None, "chip": chip,
-            "chips": chips, "steps": steps, "minutes": minutes, "batch": batch,
+            "sensor": sensor, "bands": bands.split(",") if bands else None,
+            "wavelengths_nm": waves, "crs": crs, "chip": chip, "chips": chips, "steps": steps,
+            "minutes": minutes, "batch": batch,
             "settings": dict(_setting(text) for text in settings or ()), "seed": seed,
             "device": device, "plan": plan,
         }, as_json)  # fmt: skip

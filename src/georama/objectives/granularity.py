@@ -42,6 +42,10 @@ class View:
     batches: dict[str, Batch]
     flipped: tuple[int, ...]
 
+    def to(self, device: str) -> View:
+        """The same look on another device."""
+        return replace(self, batches={k: batch.to(device) for k, batch in self.batches.items()})
+
 
 def random_view(
     batches: Mapping[str, Batch],

@@ -84,8 +84,7 @@ def write_scene_report(
         f"{scores['recipe']}: {scores['task'].replace('_', ' ', 1)}",
         str(scores["sentence"]),
         sections,
-        f"Made by georama {(made.get('versions') or {}).get('georama', '')} "
-        f"{made.get('created', '')}.",
+        f"Made by georama {made.get('georama', '')} {made.get('created', '')}.",
     )
     with writing(Path(path)) as part:
         part.write_text(page, encoding="utf-8")
