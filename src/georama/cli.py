@@ -674,6 +674,9 @@ def pretrain(
     settings: Settings = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda…")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, bf16 (half the numbers' bits where they bear it) or fp32.")
+    ] = "auto",
     plan: Plan = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -688,7 +691,7 @@ def pretrain(
             "wavelengths_nm": waves, "crs": crs, "chip": chip, "chips": chips, "steps": steps,
             "minutes": minutes, "batch": batch,
             "settings": dict(_setting(text) for text in settings or ()), "seed": seed,
-            "device": device, "plan": plan,
+            "device": device, "precision": precision, "plan": plan,
         }, as_json)  # fmt: skip
         return
     from georama.verbs.pretrain import pretrain
@@ -706,6 +709,7 @@ def pretrain(
         size=size,
         seed=seed,
         device=device,
+        precision=precision,
         plan=plan,
     )
     if not result:  # one of several processes that is not the first

@@ -217,7 +217,7 @@ class MultiGranularity(nn.Module):
             target = self.taught[name](y)
             share = ((target - centre) / TEACHER).softmax(-1)
             if self.training:
-                centre.lerp_(target.mean(0), 0.1)
+                centre.lerp_(target.mean(0).to(centre.dtype), 0.1)
         logs = (self.projections[name](x) / STUDENT).log_softmax(-1)
         return -(share * logs).sum(-1).mean()
 

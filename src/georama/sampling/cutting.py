@@ -233,7 +233,7 @@ def cut_aligned(
     for name, side in sides.items():
         if side < 0.5 or abs(side - round(side)) > 0.02 * side:
             raise DataError(
-                f"chips of {chip_px} pixels of {finest:g} m are {side:.3g} pixels of {name}",
+                f"chips of {chip_px} pixels of {finest:.3g} m are {side:.3g} pixels of {name}",
                 remedy="give a --chip that is whole pixels of every sensor",
             )
     side = {name: round(value) for name, value in sides.items()}

@@ -13,7 +13,7 @@ import numpy as np
 from georama import recipes
 from georama.chips import Chips
 from georama.errors import DataError, UsageError
-from georama.learning import Course, find_device, join, leave, read_history
+from georama.learning import Course, check_precision, find_device, join, leave, read_history
 from georama.products.atomic import writing
 from georama.products.provenance import as_json, provenance
 from georama.products.unfinished import fingerprint
@@ -48,6 +48,7 @@ def pretrain_scenes(
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
+    precision: str = "auto",
     plan: bool = False,
 ) -> dict[str, Any]:
     """Train a recipe on what scenes show, and score it on blocks that it never saw.
@@ -71,6 +72,7 @@ def pretrain_scenes(
         settings: Of the recipe's constructor, by name.
         seed: Of blocks, initial values and draws.
         device: "auto", "cpu", "cuda"…
+        precision: "auto", "bf16" or "fp32", see `learning.Course`.
         plan: Only tell what would be done.
 
     Returns:
@@ -98,6 +100,8 @@ def pretrain_scenes(
             raise UsageError(f"{name} is a number above 0, got {amount:g}")
     if steps is None and minutes is None:
         minutes = MINUTES
+    device = find_device(device)
+    precision = check_precision(precision, device)
     kind = recipes.find(recipe)
     own, _ = options_of(kind, dict(settings or {}))
     notes: list[str] = []
@@ -108,7 +112,7 @@ def pretrain_scenes(
     asked = {
         "recipe": recipe, "chip": chip, "chips": chips, "steps": steps, "minutes": minutes,
         "batch": batch, "settings": dict(settings or {}), "seed": seed, "bands": bands,
-        "sensor": sensor, "wavelengths_nm": wavelengths_nm, "crs": crs,
+        "precision": precision, "sensor": sensor, "wavelengths_nm": wavelengths_nm, "crs": crs,
     }  # fmt: skip
     folder = Path(out)
     made, request = {}, ""
@@ -128,7 +132,7 @@ def pretrain_scenes(
     if "seed" in {f.name for f in fields(model)} and "seed" not in own:
         model = replace(model, seed=seed)
     course = Course(
-        steps=steps, minutes=minutes, batch=batch, seed=seed, device=find_device(device)
+        steps=steps, minutes=minutes, batch=batch, seed=seed, device=device, precision=precision
     )
     crew = join()
     try:
@@ -141,9 +145,11 @@ def pretrain_scenes(
             if crew.rank:
                 return {}
             scores = learned.judge_scenes(held) if hasattr(learned, "judge_scenes") else {}
+            training = {**learned.card.training, "precision": course.computes_in, "device": device,
+                        "draws a step": read_history(kept.folder)[2]}  # fmt: skip
             result = {
                 **about, "seconds": round(time.perf_counter() - start, 1), "held-out": scores,
-                "training": learned.card.training, "notes": notes, "out": str(folder),
+                "training": training, "notes": notes, "out": str(folder),
             }  # fmt: skip
             record = {
                 "request": request, "result": result, "history": read_history(kept.folder)[0],
@@ -151,7 +157,7 @@ def pretrain_scenes(
             }  # fmt: skip
             with writing(folder / PRETRAINING) as part:
                 part.write_text(as_json(record, indent=1), encoding="utf-8")
-            card = replace(learned.card, scores={"held-out blocks": scores})
+            card = replace(learned.card, training=training, scores={"held-out blocks": scores})
             replace(learned, card=card).save(folder)
         return result
     finally:
