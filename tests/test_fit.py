@@ -290,7 +290,8 @@ def test_what_fit_cannot_use_is_one_sentence(tmp_path: Path) -> None:
     (["--chip", "90000"], "one window of 90,000 × 90,000 pixels takes", 5),
     (["--set", "steps=abc"], "steps of UNet is a whole number from 1, got 'abc'", 2),
     (["--set", "widths=[]"], "widths of UNet is a list of whole numbers from 1", 2),
-    (["--seed", "-1"], "--seed is a number from 0, got -1", 2),
+    (["--seed", "-1"], "--seed is a number from 0 to 4294967295, got -1", 2),
+    (["--seed", "99999999999999999999"], "--seed is a number from 0 to 4294967295, got 9999", 2),
     (["--set", "rate=NaN"], "rate of UNet is a number, got nan", 2),
     (["--task", "guess"], "--task is one of classification, segmentation, ", 2),
     (["--task", "regression"], "regression tells whole chips, --labels tell pixels", 2),
@@ -340,6 +341,8 @@ def test_a_damaged_model_of_scenes_is_told(
     (["scene", "--chip", "0"], "--chip is a number from 1, got 0", 2),
     (["scene", "--steps", "1", "--chip", "3"], "chips of 3 pixels hold no patch of 4", 3),
     (["scene", "--set", "width=7"], "width of Scene is a multiple of 4 and of its ", 2),
+    (["less_vit", "--steps", "1", "--chip", "4", "--set", "patch_px=4", "--set", "width=16",
+      "--set", "heads=2"], "codes that turn fill a multiple of 4 numbers of a head", 2),
     (["manet", "--steps", "1"], "no recipe manet learns from scenes; there are ", 2),
 ])  # fmt: skip
 def test_pretraining_refuses_in_one_sentence_and_leaves_nothing(
@@ -350,6 +353,28 @@ def test_pretraining_refuses_in_one_sentence_and_leaves_nothing(
     assert run(["pretrain", given[0], str(scene), "--out", str(out), *given[1:]]) == code
     assert said in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (3, 3)])
+def test_a_scene_smaller_than_a_window_is_mapped(
+    fitted: tuple[Path, Path, dict], tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    folder, _, _ = fitted
+    values, names, _ = land(32)
+    path = write(tmp_path / "s.tif", values[:, : shape[0], : shape[1]], names=names)
+    told = predict_scene(folder / "out" / "model", [path], out=tmp_path / "map")["s"]
+    with rasterio.open(told["map"]) as found:
+        assert found.shape == shape
+        assert np.isfinite(found.read(1)).all()
+
+
+def test_bands_that_show_one_number_are_told(tmp_path: Path) -> None:
+    values, names, _ = land(48)
+    values[3] = 700
+    scene = write(tmp_path / "s.tif", values, names=names)
+    codes = write(tmp_path / "codes.tif", (values[:1] > np.median(values[0])).astype(np.uint8))
+    plan = fit("unet", [scene], labels=[codes], out=tmp_path / "o", chip=8, plan=True)
+    assert f"sentinel-2-l2a:{names[3]}: one number or nothing everywhere" in plan["notes"][-1]
 
 
 def test_a_file_in_the_place_of_the_model_is_told(

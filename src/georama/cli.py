@@ -616,7 +616,8 @@ def _plan(result: dict[str, Any]) -> None:
 def _pairs(values: dict[str, Any]) -> None:
     width = max(len(name) for name in values)
     for name, value in values.items():
-        print(f"{name:{width}}  {value}")
+        told = "; ".join(map(str, value)) if isinstance(value, list) else value
+        print(f"{name:{width}}  {told}")
 
 
 @app.command()

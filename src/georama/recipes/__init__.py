@@ -68,8 +68,8 @@ def of_scenes() -> list[str]:
     """The recipes of `georama pretrain` on scenes: their `pretrain` takes sets and a course.
 
     Those that hold `reads_by_sensor` take chips by sensor of the same ground in place of sets.
-    Others learn from chips without labels in Python alone, or, as MANet, not at all: its encoder
-    comes from another's training.
+    Others learn from chips without labels in Python alone: MANet, whose paper takes its encoder
+    from another's training.
     """
     able = [name for name in names() if hasattr(find(name), "pretrain")]
     return [

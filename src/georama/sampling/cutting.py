@@ -63,6 +63,25 @@ def check_windows(chip_px: int, most: int | None) -> None:
             raise UsageError(f"{name} is a number from 1, got {given}")
 
 
+def check_seed(seed: int) -> None:
+    """Refuse what no generator takes.
+
+    Raises:
+        UsageError: Below 0, or more than 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed is a number from 0 to {2**32 - 1}, got {seed}")
+
+
+def flat_bands(chips: Chips) -> list[str]:
+    """A note on bands that show one number everywhere, or nothing at all, if there are any."""
+    low = np.nanmin(chips.values, axis=(0, 1, 3, 4), initial=np.inf)
+    high = np.nanmax(chips.values, axis=(0, 1, 3, 4), initial=-np.inf)
+    flat = [band.key for band, a, b in zip(chips.bands, low, high, strict=True) if not a < b]
+    said = "one number or nothing everywhere, nothing can be learned from it"
+    return [f"{listing(flat, most=8)}: {said}"] if flat else []
+
+
 def cut_scenes(
     scenes: Sequence[Scene],
     labels: Sequence[Labels],

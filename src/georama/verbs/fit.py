@@ -17,7 +17,15 @@ from georama.errors import DataError, UsageError
 from georama.heads.controls import Forest
 from georama.heads.tasks import UNKNOWN, Kind, Task
 from georama.progress import tell
-from georama.sampling.cutting import Labelled, check_windows, cut_scenes, read_chips, split
+from georama.sampling.cutting import (
+    Labelled,
+    check_seed,
+    check_windows,
+    cut_scenes,
+    flat_bands,
+    read_chips,
+    split,
+)
 from georama.sources.scene_labels import amounts_of, chip_table, open_labels
 from georama.sources.scenes import RASTERS, open_scene
 from georama.trust.confusion import (
@@ -197,8 +205,7 @@ def fit(
     from georama.products.scene_report import write_scene_report
 
     check_windows(chip, chips)
-    if seed < 0:
-        raise UsageError(f"--seed is a number from 0, got {seed}")
+    check_seed(seed)
     if task is not None and task not in get_args(Kind):
         raise UsageError(f"--task is one of {listing(get_args(Kind))}, got {task}")
     kind = recipe_class(recipe)
@@ -217,7 +224,7 @@ def fit(
     if asked.kind in ("regression", "pixel_regression"):
         known = train.truth[np.isfinite(train.truth)]
         asked = replace(asked, mean=float(known.mean()), spread=float(max(known.std(), 1e-9)))
-    notes += _absent(asked, train, test)
+    notes += _absent(asked, train, test) + flat_bands(train.chips)
     shape = labelled.chips.values.shape
     about = {
         "recipe": recipe,
@@ -591,10 +598,10 @@ def _sentence(task: Task, rows: Sequence[Mapping[str, Any]]) -> str:
     ranked = sorted(rows, key=lambda row: -row["scores"][metric]["value"])
     own, best = rows[0], ranked[0]
     value = own["scores"][metric]
-    said = (
-        f"{own['name']}: {metric_name(metric)} {value['value']:.3f} ({value['low']:.3f} to "
-        f"{value['high']:.3f}) on unseen blocks"
-    )
+    ends = "no interval, too few blocks"
+    if np.isfinite(value["low"]):
+        ends = f"{value['low']:.3f} to {value['high']:.3f}"
+    said = f"{own['name']}: {metric_name(metric)} {value['value']:.3f} ({ends}) on unseen blocks"
     if best is not own:
         return f"{said}; {best['name']} does better, {best['scores'][metric]['value']:.3f}"
     if len(ranked) > 1:

@@ -18,7 +18,14 @@ from georama.products.atomic import writing
 from georama.products.provenance import as_json, provenance
 from georama.products.unfinished import fingerprint
 from georama.progress import tell
-from georama.sampling.cutting import check_windows, cut_aligned, cut_unlabelled, together
+from georama.sampling.cutting import (
+    check_seed,
+    check_windows,
+    cut_aligned,
+    cut_unlabelled,
+    flat_bands,
+    together,
+)
 from georama.sampling.splits import held_out
 from georama.sources.scenes import Scene, open_scene
 from georama.verbs.embed import PRETRAINING
@@ -93,8 +100,7 @@ def pretrain_scenes(
     if not scenes:
         raise UsageError("pretraining on scenes needs a scene, none was given")
     check_windows(chip, chips)
-    if seed < 0:
-        raise UsageError(f"--seed is a number from 0, got {seed}")
+    check_seed(seed)
     for name, amount in (("--steps", steps), ("--batch", batch), ("--minutes", minutes)):
         if amount is not None and not amount > 0:
             raise UsageError(f"{name} is a number above 0, got {amount:g}")
@@ -176,6 +182,8 @@ def _chips(
         shown = cut_aligned(scenes, chip, most=most, seed=seed, notes=notes)
         first = next(iter(shown.values()))
         _enough(len(first))
+        for one in shown.values():
+            notes += flat_bands(one)
         fold = held_out(first.lonlat, seed)
         train, held = (
             {name: one.take(np.flatnonzero(rows)) for name, one in shown.items()}
@@ -196,6 +204,8 @@ def _chips(
         found.setdefault(tuple(band.key for band in cut.bands), []).append(cut)
     sets = [together(some) for some in found.values()]
     _enough(sum(len(one) for one in sets))
+    for one in sets:
+        notes += flat_bands(one)
     folds = [held_out(one.lonlat, seed) for one in sets]
     train = [one.take(np.flatnonzero(~fold)) for one, fold in zip(sets, folds, strict=True)]
     held = [one.take(np.flatnonzero(fold)) for one, fold in zip(sets, folds, strict=True)]
