@@ -695,6 +695,8 @@ def pretrain(
             "device": device, "precision": precision, "plan": plan,
         }, as_json)  # fmt: skip
         return
+    if precision != "auto":
+        raise UsageError("--precision is of recipes that learn from scenes", remedy="leave it out")
     from georama.verbs.pretrain import pretrain
 
     result = pretrain(
@@ -710,7 +712,6 @@ def pretrain(
         size=size,
         seed=seed,
         device=device,
-        precision=precision,
         plan=plan,
     )
     if not result:  # one of several processes that is not the first

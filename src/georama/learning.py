@@ -70,9 +70,11 @@ class Course:
     @property
     def loop(self) -> dict[str, Any]:
         """Its part in the arguments of `train`."""
+        # What is settled by `train` alone is left to it; recipes of places know no other.
+        asked = {} if self.precision == "auto" else {"mixed": self.precision == "bf16"}
         return {
             "steps": self.steps, "minutes": self.minutes, "accumulate": self.accumulate,
-            "folder": self.folder, "every": None, "mixed": self.computes_in == "bf16",
+            "folder": self.folder, "every": None, **asked,
         }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from georama import recipes
 from georama.errors import DataError, UsageError
 from georama.geodesy import nearest_km
-from georama.learning import Course, Crew, check_precision, find_device, join, leave, read_history
+from georama.learning import Course, Crew, find_device, join, leave, read_history
 from georama.sampling.splits import MANY, block_edge, held_out
 from georama.sources.own_layers import Layer, open_layers
 from georama.trust.retrieval import chance, recall
@@ -57,7 +57,6 @@ def pretrain(
     size: str | None = None,
     seed: int = 0,
     device: str = "auto",
-    precision: str = "auto",
     plan: bool = False,
 ) -> dict[str, Any]:
     """Train a recipe on what layers say of places, and score it on blocks that it never saw.
@@ -78,7 +77,6 @@ def pretrain(
         size: Of the network, where the recipe has several.
         seed: Of places, blocks, initial values and draws.
         device: "auto", "cpu", "cuda", …
-        precision: "auto", "bf16" or "fp32", see `learning.Course`.
         plan: Only say what would be done.
 
     Returns:
@@ -98,8 +96,7 @@ def pretrain(
     layers = _layers(kind, recipe, sources, at)
     table, where, notes = _places(layers, at, bbox, places or PLACES, seed)
     device = find_device(device)
-    precision = check_precision(precision, device)
-    course = Course(steps, minutes, batch, seed=seed, device=device, precision=precision)
+    course = Course(steps, minutes, batch, seed=seed, device=device)
     if plan:
         told = _plan(kind, layers, table, size, course)
         return {"recipe": recipe, **where, **told, "notes": notes}
@@ -286,7 +283,7 @@ def _run(asked: _Asked, out: Path, read: list[Path], notes: list[str]) -> dict[s
     settings = {
         "recipe": asked.recipe, "size": asked.size, "steps": course.steps,
         "minutes": course.minutes, "batch": course.batch, "seed": course.seed,
-        "precision": course.precision, **asked.where,
+        **asked.where,
         "sources": [one.spec or one.name for one in asked.layers],
     }  # fmt: skip
     made = provenance(asked.command, read, settings)
@@ -406,7 +403,6 @@ def _write(
             "minutes": result["minutes"],
             "draws_a_step": draws,
             "device": asked.course.device,
-            "precision": asked.course.computes_in,
         },
         scores={name: result[name] for name in ("held_out_loss", "retrieval")},
     )
@@ -462,7 +458,6 @@ def _command(
     words += ["--bbox", _words(bbox)] if bbox is not None else []
     words += ["--size", size, "--seed", str(course.seed)]
     words += ["--batch", str(course.batch)] if course.batch else []
-    words += ["--precision", course.precision] if course.precision != "auto" else []
     words += ["--minutes", f"{course.minutes:g}"] if course.minutes else []
     return " ".join([*words, *(["--steps", str(course.steps)] if course.steps else [])])
 
