@@ -616,7 +616,7 @@ def _plan(result: dict[str, Any]) -> None:
 def _pairs(values: dict[str, Any]) -> None:
     width = max(len(name) for name in values)
     for name, value in values.items():
-        told = "; ".join(map(str, value)) if isinstance(value, list) else value
+        told = "; ".join(str(v) for v in value) if isinstance(value, list) else value
         print(f"{name:{width}}  {told}")
 
 
