@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 from shutil import copy, copytree
 
@@ -12,8 +14,9 @@ import rasterio
 from georama.bands import SENSORS
 from georama.cli import run
 from georama.errors import DataError, UsageError
-from georama.heads.tasks import Task
-from georama.products.windowed import Windows, ask_strips
+from georama.heads.tasks import Kind, Task
+from georama.products.unfinished import Unfinished
+from georama.products.windowed import Windows, ask_strips, strips_of
 from georama.sources.scenes import open_scene
 from georama.trust.confusion import amount_scores, amount_sums, class_scores, confusion
 from georama.trust.novelty import Novelty
@@ -188,6 +191,59 @@ def test_a_killed_prediction_goes_on_to_the_same_map(
     assert not (folder / "killed" / ".unfinished").exists()
 
 
+@pytest.mark.parametrize("hurt", [b"", b"PK", b"not a zip archive", "cut", "flipped"])
+def test_one_damaged_strip_is_asked_again_and_the_others_are_kept(
+    fitted: tuple[Path, Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    hurt: bytes | str,
+) -> None:  # fmt: skip
+    _, path, _ = fitted
+    scene, windows = open_scene(path), Windows(96, 96, 24, 6)
+    asked: list[int] = []
+
+    def ask(chips):
+        asked.append(len(chips))
+        return chips.values[:, 0, :1]
+
+    def told() -> np.ndarray:
+        strips = strips_of(scene, ask, lambda x: {"x": x}, windows, Unfinished(tmp_path))
+        return np.concatenate([arrays["x"] for _, arrays in strips], axis=1)
+
+    whole = told()
+    assert len(asked) == len(windows.strips) == 5
+    asked.clear()
+    kept = tmp_path / "strip-000002.npz"
+    written = kept.read_bytes()
+    if hurt == "flipped":
+        hurt = written[:200] + bytes(b ^ 255 for b in written[200:260]) + written[260:]
+    kept.write_bytes(written[: len(written) // 2] if hurt == "cut" else hurt)  # pyright: ignore
+    np.testing.assert_array_equal(told(), whole)
+    assert len(asked) == 2  # its own row of windows and the one above, which reaches into it
+    assert "strip-000002 of an earlier run is damaged" in capsys.readouterr().err
+    (tmp_path / "strip-000000.npz").unlink()
+    asked.clear()
+    np.testing.assert_array_equal(told(), whole)
+    assert len(asked) == 1
+
+
+def test_a_sensor_of_ones_own_is_told_by_its_wavelengths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.random.default_rng(0).integers(1, 9000, (5, 48, 48)).astype(np.uint16)
+    codes = write(tmp_path / "codes.tif", (values[:1] > 4500).astype(np.uint8))
+    scene, out = str(write(tmp_path / "s.tif", values)), str(tmp_path / "out")
+    waves = ["--wavelengths", "430,550,660,790,1650"]
+    given = ["--set", "steps=2", "--set", "widths=[4, 8]", "--chip", "8", "--no-controls"]
+    assert run(["fit", "unet", scene, "--labels", str(codes), "--out", out, *waves, *given]) == 0
+    asked = ["predict", f"{out}/model", scene, "--out", str(tmp_path / "map")]
+    assert run([*asked, *waves]) == 0
+    assert (tmp_path / "map" / "map.tif").exists()
+    capsys.readouterr()
+    assert run([*asked, "--wavelengths", "430,550"]) == 2
+    assert "hold 5 bands, got 2 wavelengths" in capsys.readouterr().err
+    assert run([*asked, "--wavelengths", "blue"]) == 2
+    assert "--wavelengths wants numbers" in capsys.readouterr().err
+
+
 def test_a_scene_without_some_bands_is_told_and_mapped(fitted: tuple[Path, Path, dict]) -> None:
     folder, _, _ = fitted
     values, names, _ = land(24)
@@ -242,7 +298,8 @@ def test_what_fit_cannot_use_is_one_sentence(tmp_path: Path) -> None:
     (["--chip", "90000"], "one window of 90,000 × 90,000 pixels takes", 5),
     (["--set", "steps=abc"], "steps of UNet is a whole number from 1, got 'abc'", 2),
     (["--set", "widths=[]"], "widths of UNet is a list of whole numbers from 1", 2),
-    (["--seed", "-1"], "--seed is a number from 0, got -1", 2),
+    (["--seed", "-1"], "--seed is a number from 0 to 4294967295, got -1", 2),
+    (["--seed", "99999999999999999999"], "--seed is a number from 0 to 4294967295, got 9999", 2),
     (["--set", "rate=NaN"], "rate of UNet is a number, got nan", 2),
     (["--task", "guess"], "--task is one of classification, segmentation, ", 2),
     (["--task", "regression"], "regression tells whole chips, --labels tell pixels", 2),
@@ -292,6 +349,8 @@ def test_a_damaged_model_of_scenes_is_told(
     (["scene", "--chip", "0"], "--chip is a number from 1, got 0", 2),
     (["scene", "--steps", "1", "--chip", "3"], "chips of 3 pixels hold no patch of 4", 3),
     (["scene", "--set", "width=7"], "width of Scene is a multiple of 4 and of its ", 2),
+    (["less_vit", "--steps", "1", "--chip", "4", "--set", "patch_px=4", "--set", "width=16",
+      "--set", "heads=2"], "codes that turn fill a multiple of 4 numbers of a head", 2),
     (["manet", "--steps", "1"], "no recipe manet learns from scenes; there are ", 2),
 ])  # fmt: skip
 def test_pretraining_refuses_in_one_sentence_and_leaves_nothing(
@@ -302,6 +361,28 @@ def test_pretraining_refuses_in_one_sentence_and_leaves_nothing(
     assert run(["pretrain", given[0], str(scene), "--out", str(out), *given[1:]]) == code
     assert said in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (3, 3)])
+def test_a_scene_smaller_than_a_window_is_mapped(
+    fitted: tuple[Path, Path, dict], tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    folder, _, _ = fitted
+    values, names, _ = land(32)
+    path = write(tmp_path / "s.tif", values[:, : shape[0], : shape[1]], names=names)
+    told = predict_scene(folder / "out" / "model", [path], out=tmp_path / "map")["s"]
+    with rasterio.open(told["map"]) as found:
+        assert found.shape == shape
+        assert np.isfinite(found.read(1)).all()
+
+
+def test_bands_that_show_one_number_are_told(tmp_path: Path) -> None:
+    values, names, _ = land(48)
+    values[3] = 700
+    scene = write(tmp_path / "s.tif", values, names=names)
+    codes = write(tmp_path / "codes.tif", (values[:1] > np.median(values[0])).astype(np.uint8))
+    plan = fit("unet", [scene], labels=[codes], out=tmp_path / "o", chip=8, plan=True)
+    assert f"sentinel-2-l2a:{names[3]}: one number or nothing everywhere" in plan["notes"][-1]
 
 
 def test_a_file_in_the_place_of_the_model_is_told(
@@ -371,3 +452,48 @@ def test_a_scene_of_the_kit_is_written_so_that_it_is_known_again(tmp_path: Path)
     with found.reader() as opened, rasterio.open(labels) as truth:
         assert opened.read(slice(0, 5), slice(0, 5)).shape == (6, 5, 5)
         assert truth.shape == found.grid.shape
+
+
+def test_the_report_tells_what_scores_tell_and_needs_nothing_from_outside(
+    fitted: tuple[Path, Path, dict],
+) -> None:
+    folder, _, result = fitted
+    text = (folder / "out" / "report.html").read_text()
+    assert not re.search(r"""(src|href)\s*=\s*"(?!data:image)|@import|url\(|https?://""", text)
+    assert "default-src 'none'" in text
+    for words in (
+        result["sentence"], "How good it is", "forest on raw bands", "Confusion of classes",
+        "Class by class", "Calibration", "Where it can be trusted", "mean number of classes",
+        "sentinel-2-l2a:B02", "Model card", "Provenance", "data:image/png;base64,",
+    ):  # fmt: skip
+        assert html.escape(words) in text
+    table = np.array(result["confusion"])
+    assert table.sum() == sum(row["truth"] for row in result["by_class"])
+    assert set(result["range_size"]) == set(result["coverage"]) == {"0.8", "0.9", "0.95"}
+    assert 0.5 < result["applicable"] <= 1
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_chips_with_one_label_have_a_report_and_names_are_escaped(
+    tmp_path: Path, task: Kind
+) -> None:
+    draw = np.random.default_rng(0)
+    rows = ["file,<b>kind"]
+    for i in range(40):
+        wet = i % 2
+        values = draw.integers(300, 900, (3, 8, 8)).astype(np.uint16) * (1 + 3 * wet)
+        path = tmp_path / f"{i}.tif"
+        write(path, values, names=["B02", "B03", "B04"], left=400_000.0 + 9000 * i)
+        kind = "<script>" if wet else "dry"
+        rows.append(f"{path.name},{kind if task == 'classification' else wet + i / 99}")
+    table = tmp_path / "chips.csv"
+    table.write_text("\n".join(rows))
+    fit(
+        "unet", [table], out=tmp_path / "out", target="<b>kind", task=task, controls=False,
+        settings={"steps": 2, "widths": [4, 8]},
+    )  # fmt: skip
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "<b>kind" not in text
+    assert "<script>" not in text.partition("<main>")[2].replace("<script></script>", "")
+    assert "of the test" in text if task == "classification" else "Truth against" in text
+    assert (tmp_path / "out" / "test.png").stat().st_size > 3000

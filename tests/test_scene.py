@@ -193,8 +193,11 @@ def test_pretraining_on_scenes_goes_on_after_a_kill_and_is_started_from(
     one, other = Scene.load(tmp_path / "whole"), Scene.load(tmp_path / "killed")
     for key, value in one.tensors.items():
         np.testing.assert_array_equal(value, other.tensors[key])
-    with pytest.raises(UsageError, match="finished model"):
-        pretrain_scenes("scene", [scene], tmp_path / "whole", **options)
+    again = pretrain_scenes("scene", [scene], tmp_path / "whole", **options)
+    assert "has ended before" in again["notes"][-1]
+    assert again["training"] == whole["training"]
+    with pytest.raises(UsageError, match=r"model that was made otherwise.*another --out"):
+        pretrain_scenes("scene", [scene], tmp_path / "whole", **{**options, "seed": 1})
     found = fit(
         "scene", [scene], labels=[codes], out=tmp_path / "fit", chip=12, controls=False,
         weights=tmp_path / "whole", settings={"steps": 3, "batch": 4},

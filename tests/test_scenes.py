@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from pyproj import Transformer
 from rasterio.transform import from_origin
 
 from georama.bands import SENSORS
 from georama.errors import DataError, UsageError
-from georama.sampling.cutting import cut_scenes, split
+from georama.sampling.cutting import cut_aligned, cut_scenes, split
 from georama.sources.scene_labels import LabelRaster, chip_table, open_labels
 from georama.sources.scenes import open_alike, open_scene
 from georama.sources.spectra import exchanged, reference
@@ -274,3 +275,39 @@ def test_labels_that_cannot_be_decoded_or_are_no_numbers_are_told(tmp_path: Path
 def test_few_bands_are_not_judged() -> None:
     bands = SENSORS["rgbn"].bands[:3]
     assert exchanged(np.random.default_rng(0).random((3, 500)), bands) == ""
+
+
+def test_sensors_of_one_extent_are_cut_to_the_same_ground(tmp_path: Path) -> None:
+    light, names, _ = land(64)
+    radar = np.linspace(-20, -5, 2 * 32 * 32, dtype=np.float32).reshape(2, 32, 32)
+    scenes = [
+        open_scene(write(tmp_path / "S2_20200701.tif", light, names=names)),
+        open_scene(write(tmp_path / "S2_20200601.tif", light[:3] // 2, names=names[:3])),
+        open_scene(write(tmp_path / "S1.tif", radar, names=["VV", "VH"], pixel=20.0)),
+        open_scene(write(tmp_path / "far.tif", light, names=names, left=LEFT + 9000)),
+    ]
+    notes: list[str] = []
+    cut = cut_aligned(scenes, 16, notes=notes)
+    assert notes == ["1 of 2 extents lack one of sentinel-2-l2a and sentinel-1"]
+    a, b = cut["sentinel-2-l2a"], cut["sentinel-1"]
+    assert a.values.shape == (32, 2, 11, 16, 16)
+    assert b.values.shape == (32, 1, 2, 8, 8)
+    near = ~np.isnan(a.days[:, 1])  # far.tif has one date, and that unknown
+    assert a.days[near][0].tolist() == [18_414.0, 18_444.0]
+    assert np.isnan(a.values[near, 0, 3:]).all()
+    there = b.known.any(1)
+    np.testing.assert_array_equal(there, near)
+    assert there.sum() == 16
+    # The means of both sensors over a window are those of the files at its place.
+    grid = scenes[2].grid
+    for i in np.flatnonzero(there)[:3]:
+        east, north = Transformer.from_crs(4326, 32633, always_xy=True).transform(*a.lonlat[i])
+        column, row = ~grid.affine * (east, north)
+        top, left = round(row) - 4, round(column) - 4
+        np.testing.assert_allclose(b.values[i, 0], radar[:, top : top + 8, left : left + 8])
+        top, left = 2 * top, 2 * left
+        np.testing.assert_allclose(
+            a.values[i, 1], light[:, top : top + 16, left : left + 16] / 1e4, atol=1e-6
+        )
+    with pytest.raises(DataError, match=r"15 pixels of 10 m are 7\.5 pixels of sentinel-1"):
+        cut_aligned(scenes, 15, notes=[])

@@ -146,7 +146,7 @@ def test_it_is_fitted_to_a_task_and_knows_subsets(trained: SkySense, tmp_path) -
     again = SkySense.load(model.save(tmp_path / "model"))
     np.testing.assert_array_equal(again.predict(chips), told)
     assert again(chips).shape == (6, 32)
-    with pytest.raises(UsageError, match="not fitted"):
+    with pytest.raises(UsageError, match="not trained for a task"):
         trained.predict(chips)
 
 

@@ -101,6 +101,9 @@ Sensor = Annotated[
 Bands = Annotated[
     str | None, typer.Option(help="Names of all bands in the files' order, - leaves one out.")
 ]
+Wavelengths = Annotated[
+    str | None, typer.Option(help="Of the bands in nm, with commas, for a sensor of your own.")
+]
 Layer = Annotated[str | None, typer.Option(help="Layer of a file that holds several.")]
 
 
@@ -373,9 +376,7 @@ def fit(
     ] = None,
     sensor: Sensor = None,
     bands: Bands = None,
-    wavelengths: Annotated[
-        str | None, typer.Option(help="Of the bands in nm, with commas, for a sensor of your own.")
-    ] = None,
+    wavelengths: Wavelengths = None,
     crs: Crs = None,
     ignore: Annotated[
         list[int] | None, typer.Option(help="A code that stands for no label; may be repeated.")
@@ -434,6 +435,7 @@ def fit(
         print(f"{row['name'][:30]:30}{values}")
     held = ", ".join(f"{float(k):.0%}: {v:.1%}" for k, v in result["coverage"].items())
     print(f"\nsets or intervals hold on unseen blocks  {held}")
+    print(f"Report: {Path(result['out']) / 'report.html'}")
     print(f"Next: georama predict {shlex.quote(result['out'])}/model SCENE.tif --out DIR")
 
 
@@ -455,6 +457,8 @@ def predict(
     level: Level = 0.9,
     sensor: Sensor = None,
     bands: Bands = None,
+    wavelengths: Wavelengths = None,
+    crs: Crs = None,
     window: Annotated[int | None, typer.Option(help="Rows and columns asked at once.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Pixels that windows share.")] = None,
     probabilities: Annotated[
@@ -468,7 +472,7 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Use the model of an earlier map at other places, or one of scenes on other scenes."""
-    box = _box(bbox)
+    box, waves = _box(bbox), _numbers(wavelengths, "--wavelengths")
     from georama.verbs.predict_scene import is_scene_model, predict_scene
     from georama.wording import listing
 
@@ -492,6 +496,8 @@ def predict(
             out=out,
             sensor=sensor,
             bands=bands.split(",") if bands else None,
+            wavelengths_nm=waves,
+            crs=crs,
             window=window,
             overlap=overlap,
             level=level,
@@ -610,7 +616,8 @@ def _plan(result: dict[str, Any]) -> None:
 def _pairs(values: dict[str, Any]) -> None:
     width = max(len(name) for name in values)
     for name, value in values.items():
-        print(f"{name:{width}}  {value}")
+        told = "; ".join(str(v) for v in value) if isinstance(value, list) else value
+        print(f"{name:{width}}  {told}")
 
 
 @app.command()
@@ -661,27 +668,35 @@ def pretrain(
     size: Annotated[str | None, typer.Option(help="Of the network: small or base.")] = None,
     sensor: Sensor = None,
     bands: Bands = None,
+    wavelengths: Wavelengths = None,
+    crs: Crs = None,
     chip: Annotated[int, typer.Option(help="Rows and columns that scenes are cut into.")] = 64,
     chips: Annotated[int | None, typer.Option(help="Chips of a scene at most.")] = None,
     settings: Settings = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda…")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, bf16 (half the numbers' bits where they bear it) or fp32.")
+    ] = "auto",
     plan: Plan = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Train without labels: a place model on layers of your own, or one of images on scenes."""
-    box = _box(bbox)
+    box, waves = _box(bbox), _numbers(wavelengths, "--wavelengths")
     from georama import recipes
 
     if scenes or recipe in recipes.of_scenes():
         _pretrain_scenes(recipe, scenes or [], out, {
-            "sensor": sensor, "bands": bands.split(",") if bands else None, "chip": chip,
-            "chips": chips, "steps": steps, "minutes": minutes, "batch": batch,
+            "sensor": sensor, "bands": bands.split(",") if bands else None,
+            "wavelengths_nm": waves, "crs": crs, "chip": chip, "chips": chips, "steps": steps,
+            "minutes": minutes, "batch": batch,
             "settings": dict(_setting(text) for text in settings or ()), "seed": seed,
-            "device": device, "plan": plan,
+            "device": device, "precision": precision, "plan": plan,
         }, as_json)  # fmt: skip
         return
+    if precision != "auto":
+        raise UsageError("--precision is of recipes that learn from scenes", remedy="leave it out")
     from georama.verbs.pretrain import pretrain
 
     result = pretrain(

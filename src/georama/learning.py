@@ -30,6 +30,7 @@ TRIAL_S, TRIAL_SHARE = 10.0, 0.03
 """How long steps are tried to learn how many fit into a budget: seconds, and share of it."""
 LATE = 1.25
 """A run that was to take some minutes is ended after so many times them."""
+PRECISIONS = ("auto", "bf16", "fp32")
 ENTRIES = 100
 """Of a history, where the steps between them are left open."""
 
@@ -45,6 +46,8 @@ class Course:
         accumulate: Draws a step; None for one a process.
         seed: Of initial values and draws.
         device: For example "cpu" or "cuda:0".
+        precision: "bf16" computes in bfloat16 what bears it, "fp32" nothing, "auto" where the
+            graphics card can.
         folder: For the checkpoint; None keeps nothing.
     """
 
@@ -54,14 +57,24 @@ class Course:
     accumulate: int | None = None
     seed: int = 0
     device: str = "cpu"
+    precision: str = "auto"
     folder: Path | None = None
+
+    @property
+    def computes_in(self) -> str:
+        """What the precision is on the device: "bf16" or "fp32"."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16" if _card_takes_bf16(self.device) else "fp32"
 
     @property
     def loop(self) -> dict[str, Any]:
         """Its part in the arguments of `train`."""
+        # What is settled by `train` alone is left to it; recipes of places know no other.
+        asked = {} if self.precision == "auto" else {"mixed": self.precision == "bf16"}
         return {
             "steps": self.steps, "minutes": self.minutes, "accumulate": self.accumulate,
-            "folder": self.folder, "every": None,
+            "folder": self.folder, "every": None, **asked,
         }  # fmt: skip
 
 
@@ -197,6 +210,28 @@ def find_device(name: str = "auto") -> str:
     return name
 
 
+def check_precision(name: str, device: str) -> str:
+    """The name of a precision that the device has.
+
+    Raises:
+        UsageError: There is none of this name, or the graphics card lacks it.
+    """
+    if name not in PRECISIONS:
+        raise UsageError(f"--precision is auto, bf16 or fp32, got {name}")
+    if name == "bf16" and device.startswith("cuda") and not _card_takes_bf16(device):
+        raise UsageError(
+            f"the graphics card of {device} does not compute in bfloat16",
+            remedy="give --precision fp32, or leave it out",
+        )
+    return name
+
+
+def _card_takes_bf16(device: str) -> bool:
+    import torch
+
+    return device.startswith("cuda") and torch.cuda.is_bf16_supported()
+
+
 def adamw(module: torch.nn.Module, rate: float, decay: float) -> torch.optim.AdamW:
     """AdamW that shrinks matrices and leaves biases, norms and temperatures alone.
 
@@ -295,7 +330,7 @@ def train(
         )
     device = next(module.parameters()).device.type
     if mixed is None:
-        mixed = device == "cuda" and torch.cuda.is_bf16_supported()
+        mixed = _card_takes_bf16(device)
 
     def take(step: int, rate: float) -> dict[str, float]:
         """One optimiser step; gives this process's mean losses."""

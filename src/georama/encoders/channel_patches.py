@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from georama.bands import Band
-from georama.errors import DataError
+from georama.errors import DataError, UsageError
 from georama.wording import listing
 
 RADAR_CODES = {"vv": 5500.0, "vh": 5700.0}
@@ -137,6 +137,9 @@ class Rotations(nn.Module):
         places_width: Of a head of the spatial side, a multiple of 4.
         channels_width: Of a head of the spectral side, even.
         base: Longest period, as a multiple of the shortest.
+
+    Raises:
+        UsageError: Widths that no whole number of periods fills.
     """
 
     periods_hw: Tensor
@@ -144,6 +147,13 @@ class Rotations(nn.Module):
 
     def __init__(self, places_width: int, channels_width: int, base: float = 100.0) -> None:
         super().__init__()
+        if places_width < 4 or places_width % 4 or channels_width < 2 or channels_width % 2:
+            raise UsageError(
+                "codes that turn fill a multiple of 4 numbers of a head for places and of 2 for "
+                f"channels, got {places_width} and {channels_width}",
+                remedy="give a larger width or fewer heads: width / heads / channel_head is the "
+                "first of them",
+            )
         for name, count, over in (
             ("periods_hw", places_width // 4, places_width // 2),
             ("periods_c", channels_width // 2, channels_width),

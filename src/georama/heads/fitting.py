@@ -223,7 +223,7 @@ def card_of(recipe: Any, training: dict[str, Any]) -> Card:
     return replace(recipe.card, data=data, training=training)
 
 
-def vectors(recipe: Any, chips: Chips) -> NDArray[np.float32]:
+def vectors(recipe: Any, chips: Pictures, size: int = 16) -> NDArray[np.float32]:
     """One vector a place (n, width) of a recipe's encoder.
 
     Raises:
@@ -232,10 +232,10 @@ def vectors(recipe: Any, chips: Chips) -> NDArray[np.float32]:
     _trained(recipe)
     if getattr(recipe, "_run", None) is None:
         recipe._run = recipe.encoder().eval().requires_grad_(False)
-    return tell(recipe._run.pooled, chips).numpy()
+    return tell(recipe._run.pooled, chips, size).numpy()
 
 
-def predictions(recipe: Any, chips: Chips, size: int = 16) -> NDArray[np.float32]:
+def predictions(recipe: Any, chips: Pictures, size: int = 16) -> NDArray[np.float32]:
     """Probabilities of classes or amounts in their unit, (n, outputs[, h, w]).
 
     Raises:
@@ -266,9 +266,13 @@ def running(recipe: Any) -> Any:
 def save_recipe(recipe: Any, folder: str | Path, kept: Sequence[str]) -> Path:
     """Write `model.safetensors` with the settings of these names, and `card.json`."""
     _trained(recipe)
+    # What only a file of the authors holds so far goes along.
+    tensors = recipe.tensors or {
+        f"encoder.{key}": value for key, value in arrays_of(recipe.encoder()).items()
+    }
     settings = json.dumps({key: getattr(recipe, key) for key in kept})
     told = {"settings": settings, "purpose": purpose_text(recipe.bands, recipe.task)}
-    return save_model(folder, recipe.tensors, recipe.card, told)
+    return save_model(folder, tensors, recipe.card, told)
 
 
 def load_recipe(folder: str | Path, owner: str, sign: str) -> dict[str, Any]:
@@ -294,8 +298,10 @@ def load_recipe(folder: str | Path, owner: str, sign: str) -> dict[str, Any]:
 
 
 def _trained(recipe: Any) -> None:
-    if not recipe.tensors:
+    file = getattr(recipe, "weights", None)  # recipes that read a file of their authors have it
+    if not recipe.tensors and not file:
+        own = "" if file is None else ", or give the authors' file (weights=FILE)"
         raise UsageError(
             f"this {type(recipe).__name__} is not trained",
-            remedy="call pretrain, fit, from_authors or load first",
+            remedy=f"call pretrain, fit, from_authors or load first{own}",
         )

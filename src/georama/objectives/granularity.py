@@ -42,6 +42,10 @@ class View:
     batches: dict[str, Batch]
     flipped: tuple[int, ...]
 
+    def to(self, device: str) -> View:
+        """The same look on another device."""
+        return replace(self, batches={k: batch.to(device) for k, batch in self.batches.items()})
+
 
 def random_view(
     batches: Mapping[str, Batch],
@@ -213,7 +217,7 @@ class MultiGranularity(nn.Module):
             target = self.taught[name](y)
             share = ((target - centre) / TEACHER).softmax(-1)
             if self.training:
-                centre.lerp_(target.mean(0), 0.1)
+                centre.lerp_(target.mean(0).to(centre.dtype), 0.1)
         logs = (self.projections[name](x) / STUDENT).log_softmax(-1)
         return -(share * logs).sum(-1).mean()
 

@@ -31,19 +31,28 @@ def draw_chips(
 
     Args:
         chips: Of n places.
-        task: Segmentation or amounts of pixels.
-        truth: (n, h, w).
-        told: (n, outputs, h, w), probabilities or amounts.
+        task: What was told; of whole chips a few are drawn with words.
+        truth: (n) or (n, h, w).
+        told: (n, outputs) or (n, outputs, h, w), probabilities or amounts.
         path: Of the picture.
     """
     from matplotlib.figure import Figure
+
+    if not task.dense:
+        _draw_whole(chips, task, truth, told, path)
+        return
     from matplotlib.patches import Patch
 
     rows = _telling(truth, task)
     columns = ["seen", "known", "told", "probability of what is told" if task.classes else "error"]
     figure = Figure(figsize=(9.2, 2.25 * len(rows) + 1.4), dpi=110, layout="constrained")
     axes = figure.subplots(len(rows), 4, squeeze=False)
-    limits = amount_scale(truth[np.isfinite(truth)], "regression") if not task.classes else None
+    limits, most = None, 1.0
+    if not task.classes:
+        limits = amount_scale(truth[np.isfinite(truth)], "regression")
+        off = np.abs(told[rows, 0] - truth[rows])
+        most = float(off[np.isfinite(off)].max(initial=0)) or 1.0
+    drawn: dict[str, Any] = {}
     for row, (line, i) in enumerate(zip(axes, rows, strict=True)):
         panels = [composite(chips.values[i, 0], chips.bands)]
         if task.classes:
@@ -60,11 +69,10 @@ def draw_chips(
                 if task.classes:
                     options = {"cmap": "gray", "vmin": 0, "vmax": 1}
                 elif title == "error":
-                    most = float(np.nanmax(np.abs(panel))) or 1.0
                     options = {"cmap": "RdBu", "vmin": -most, "vmax": most}
                 elif limits is not None:
                     options = {"norm": limits.norm(), "cmap": "viridis"}
-            axis.imshow(panel, interpolation="nearest", **options)
+            drawn[title] = axis.imshow(panel, interpolation="nearest", **options)
             axis.set_xticks([])
             axis.set_yticks([])
             if row == 0:
@@ -77,6 +85,44 @@ def draw_chips(
         ]
         patches.append(Patch(color=_NONE, label="no label"))
         figure.legend(handles=patches[:24], loc="outside lower center", ncols=6, fontsize=8)
+    else:
+        for title, columns_of in (("told", axes[:, 1:3]), ("error", axes[:, 3])):
+            bar = figure.colorbar(drawn[title], ax=columns_of.ravel().tolist(), location="bottom",
+                                  fraction=0.02, pad=0.01, shrink=0.9, aspect=30)  # fmt: skip
+            bar.set_label(task.unit if task.unit != "1" else "", fontsize=8)
+            bar.ax.tick_params(labelsize=8)
+    figure.suptitle(f"{task.target}: chips of unseen blocks", fontsize=11)
+    with writing(path) as part:
+        figure.savefig(part, format="png")
+
+
+def _draw_whole(
+    chips: Chips,
+    task: Task,
+    truth: NDArray[np.floating],
+    told: NDArray[np.float32],
+    path: str | os.PathLike[str],
+) -> None:
+    """Chips drawn at random, above each what is known and what is told."""
+    from matplotlib.figure import Figure
+
+    known = np.flatnonzero(truth >= 0 if task.told_by_class else np.isfinite(truth))
+    some = np.random.default_rng(0).permutation(known)[: 2 * SHOWN]
+    rows = -(-len(some) // SHOWN) or 1
+    figure = Figure(figsize=(9.2, 2.1 * rows + 0.5), dpi=110, layout="constrained")
+    axes = figure.subplots(rows, SHOWN, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, i in zip(axes, some, strict=False):
+        axis.imshow(composite(chips.values[i, 0], chips.bands), interpolation="nearest")
+        if task.classes:
+            best = int(told[i].argmax())
+            wrong = best != int(truth[i])
+            words = _short(task.classes[int(truth[i])])
+            words += f"\ntold: {_short(task.classes[best])}" if wrong else ""
+        else:
+            wrong, words = False, f"{truth[i]:.3g}\ntold: {told[i, 0]:.3g}"
+        axis.set_title(words, fontsize=8, color="#b3261e" if wrong else "black")
     figure.suptitle(f"{task.target}: chips of unseen blocks", fontsize=11)
     with writing(path) as part:
         figure.savefig(part, format="png")
@@ -111,12 +157,14 @@ def _coloured(codes: NDArray[np.integer], count: int) -> NDArray[np.float32]:
 
 
 def _telling(truth: NDArray[np.floating], task: Task) -> list[int]:
-    """Chips with the most classes, or the most known pixels."""
+    """Chips with the most classes, or with the most known pixels and amounts that differ most."""
     if task.classes:
-        weight = [len(np.unique(one[one >= 0])) + (one >= 0).mean() for one in truth]
+        weight = [(len(np.unique(one[one >= 0])), (one >= 0).mean()) for one in truth]
     else:
-        weight = [float(np.isfinite(one).mean()) for one in truth]
-    return [int(i) for i in np.argsort(weight)[::-1][:SHOWN]]
+        weight = [
+            (round(float(np.isfinite(one).mean()), 1), float(np.nanstd(one))) for one in truth
+        ]
+    return sorted(range(len(truth)), key=lambda i: weight[i], reverse=True)[:SHOWN]
 
 
 def _short(name: str) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +25,27 @@ from georama.products.colours import Scale, amount_scale, class_palette, width_s
 from georama.products.geotiff import share_names
 from georama.products.overview import Overview, in_degrees, overview
 from georama.products.provenance import as_json
+from georama.products.report_parts import (
+    MOST_CLASSES,
+    ROLES,
+    best_of,
+    calibration,
+    card_section,
+    confusion_section,
+    data_section,
+    decimals_of,
+    even,
+    facts_section,
+    figures,
+    is_fine,
+    metric_name,
+    percent,
+    provenance_section,
+    scatter,
+    whole_page,
+    with_decimals,
+    worded,
+)
 from georama.sampling.splits import SCHEMES
 
 if TYPE_CHECKING:
@@ -37,8 +57,6 @@ if TYPE_CHECKING:
 
 _CELLS = 280_000  # of all layers together, so that the page stays below 6 MB
 _MOST_DOTS = 4_000
-_MOST_SPOTS = 1_500
-_MOST_CLASSES = 12  # of a table; a legend has room for twice as many
 _NONE = 65_535
 _SCHEME_TEXT = {
     "random": "the tested places lie among the training places, which flatters every model",
@@ -46,18 +64,6 @@ _SCHEME_TEXT = {
     "far": "left out, and without any training place nearby",
     "unlike": "left out with all places of similar surroundings",
 }
-_CALIBRATED = (
-    "On the dashed line, {ranges} hold as many truths as they promise; below it, they are too "
-    "narrow."
-)
-_ROLES = {"ours": "georama", "part": "part of it", "baseline": "baseline"}
-_HIGHER_IS_BETTER = (
-    "r2", "accuracy", "balanced_accuracy", "f1", "kappa", "auc", "skill", "near",
-)  # fmt: skip
-_METRIC_NAMES = {
-    "r2": "R²", "rmse": "RMSE", "mae": "MAE", "f1": "F1", "balanced_accuracy": "balanced",
-    "wrong": "share of wrong classes", "median": "median error", "near": "near",
-}  # fmt: skip
 
 
 _METRIC_TEXT = {
@@ -106,9 +112,6 @@ def _page(
     scores: Mapping[str, Any],
     card: Card | Mapping[str, Any] | None,
 ) -> str:
-    source = files("georama.products")
-    style = source.joinpath("report.css").read_text(encoding="utf-8")
-    script = source.joinpath("report.js").read_text(encoding="utf-8")
     attrs = dict(mapped.attrs)
     heading = str(attrs.get("title") or f"Map of {scores.get('target', attrs.get('target', ''))}")
     data = _payload(mapped, places, checked, attrs)
@@ -123,24 +126,19 @@ def _page(
         _chart_section(attrs, checked, scores),
         _reach_section(scores),
         _external_section(scores),
-        _data_section(scores),
-        _card_section(card),
-        _provenance_section(scores),
+        data_section(scores),
+        card_section(card),
+        provenance_section(scores),
     ]
     made = (scores.get("provenance") or {}).get("created", "")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n"
-        f"<title>{escape(heading)}</title>\n<style>{style}</style></head>\n<body><main>\n"
-        f"<h1>{escape(heading)}</h1>\n"
-        f'<p class="verdict">{escape(str(scores.get("sentence", "")))}</p>\n'
-        + "\n".join(part for part in sections if part)
-        + f"\n<footer>Made by georama {escape(str(scores.get('georama', '')))}"
-        f" {escape(str(made))}. Coastline and borders: Natural Earth, public domain.</footer>\n"
-        f'</main>\n<script type="application/json" id="data">{packed}</script>\n'
-        f"<script>{script}</script>\n</body></html>\n"
+    script = files("georama.products").joinpath("report.js").read_text(encoding="utf-8")
+    return whole_page(
+        heading,
+        str(scores.get("sentence", "")),
+        sections,
+        f"Made by georama {scores.get('georama', '')} {made}. "
+        "Coastline and borders: Natural Earth, public domain.",
+        f'<script type="application/json" id="data">{packed}</script>\n<script>{script}</script>\n',
     )
 
 
@@ -254,7 +252,7 @@ def _class_rows(seen: Overview, names: Sequence[str]) -> list[dict[str, Any]]:
         return []
     found = seen.value[np.isfinite(seen.value)].astype(int)
     counts = np.bincount(found, minlength=len(names))
-    most = set(np.argsort(-counts, kind="stable")[: 2 * _MOST_CLASSES].tolist())
+    most = set(np.argsort(-counts, kind="stable")[: 2 * MOST_CLASSES].tolist())
     palette = class_palette(len(names))
     return [
         {"name": name, "colour": palette[i], "shown": i in most and bool(counts[i])}
@@ -405,39 +403,38 @@ def _facts(scores: Mapping[str, Any]) -> str:
     unit = _error_unit(scores)
     for scheme in ("blocks", "far"):
         value = (chosen.get(scheme) or {}).get(metric)
-        if _fine(value):
+        if is_fine(value):
             where = "regions left out" if scheme == "blocks" else "places far from training"
             amount = number(float(value)) + (f" {unit}" if unit and metric == "mae" else "")  # pyright: ignore[reportArgumentType]
-            facts.append((amount, f"{_metric(metric)} on {where}"))
+            facts.append((amount, f"{metric_name(metric)} on {where}"))
     for scheme in ("far", "blocks", "random"):
         value = (chosen.get(scheme) or {}).get("rmse")
-        if _fine(value):
+        if is_fine(value):
             amount = f"{number(float(value))} {unit}".strip()  # pyright: ignore[reportArgumentType]
             facts.append((amount, f"typical error, {scheme}"))
             break
     intervals = scores.get("intervals") or {}
     coverage = intervals.get("coverage") or {}
     for scheme in ("far", "blocks", "random"):
-        if _fine(coverage.get(scheme)):
+        if is_fine(coverage.get(scheme)):
             level = 100 * float(intervals.get("level", 0.9))
             among = "set of classes" if scores.get("kind") == "classification" else "interval"
             facts.append(
-                (_percent(coverage[scheme]), f"of truths in the {level:g} % {among}, {scheme}")
+                (percent(coverage[scheme]), f"of truths in the {level:g} % {among}, {scheme}")
             )
             break
     for row in (scores.get("external") or ())[:1]:
-        name = metric if _fine(row.get(metric)) else "mae"
-        if _fine(row.get(name)):
+        name = metric if is_fine(row.get(metric)) else "mae"
+        if is_fine(row.get(name)):
             amount = number(float(row[name])) + (f" {unit}" if unit and name == "mae" else "")
-            facts.append((amount, f"{_metric(name)} on {row.get('name', 'further places')}"))
+            facts.append((amount, f"{metric_name(name)} on {row.get('name', 'further places')}"))
     share = (scores.get("applicability") or {}).get("share")
-    if _fine(share):
-        facts.append((_percent(share), _applicable_of(scores)))
+    if is_fine(share):
+        facts.append((percent(share), _applicable_of(scores)))
     used = (scores.get("places") or {}).get("used")
     if used is not None:
         facts.append((number(float(used)), "places used"))
-    cells = "".join(f"<div><b>{escape(big)}</b><span>{escape(s)}</span></div>" for big, s in facts)
-    return f'<div class="facts">{cells}</div>' if facts else ""
+    return facts_section(facts)
 
 
 def _error_unit(scores: Mapping[str, Any]) -> str:
@@ -459,24 +456,24 @@ def _score_section(scores: Mapping[str, Any]) -> str:
     for model in models:
         for scheme in schemes:
             for name, value in (model.get(scheme) or {}).items():
-                if name not in metrics and (_fine(value) or value is None):
+                if name not in metrics and (is_fine(value) or value is None):
                     metrics.append(name)
     main = str(scores.get("metric", ""))
     metrics.sort(key=lambda name: name != main)
     metrics = metrics[:3]
     decimals = {
-        name: _decimals([(m.get(s) or {}).get(name) for m in models for s in schemes])
+        name: decimals_of([(m.get(s) or {}).get(name) for m in models for s in schemes])
         for name in metrics
     }
     best = {
-        (scheme, name): _best([(model.get(scheme) or {}).get(name) for model in models], name)
+        (scheme, name): best_of([(model.get(scheme) or {}).get(name) for model in models], name)
         for scheme in schemes
         for name in metrics
     }
     head = "".join(f'<th class="group" colspan="{len(metrics)}">{s}</th>' for s in schemes)
     unit = _error_unit(scores)
     names = "".join(
-        f'<th class="{"first" if i == 0 else ""}">{escape(_metric(name))}</th>'
+        f'<th class="{"first" if i == 0 else ""}">{escape(metric_name(name))}</th>'
         for _ in schemes
         for i, name in enumerate(metrics)
     )
@@ -485,17 +482,15 @@ def _score_section(scores: Mapping[str, Any]) -> str:
     for model in models:
         is_chosen = str(model.get("name")) == chosen
         role = str(model.get("role", ""))
-        tag = (
-            f'<span class="tag {escape(role, quote=True)}">{escape(_ROLES.get(role, role))}</span>'
-        )
+        tag = f'<span class="tag {escape(role, quote=True)}">{escape(ROLES.get(role, role))}</span>'
         if is_chosen:
             tag += '<span class="tag ours">chosen</span>'
         cells = ""
         for scheme in schemes:
             for i, name in enumerate(metrics):
                 value = (model.get(scheme) or {}).get(name)
-                text = _fixed(value, decimals[name])
-                if _fine(value) and value == best[scheme, name]:
+                text = with_decimals(value, decimals[name])
+                if is_fine(value) and value == best[scheme, name]:
                     text = f"<b>{text}</b>"
                 cells += f'<td class="{"first" if i == 0 else ""}">{text}</td>'
         rows.append(
@@ -516,42 +511,13 @@ def _score_section(scores: Mapping[str, Any]) -> str:
     )
 
 
-def _decimals(values: Sequence[Any]) -> int:
-    """So many decimals that the typical one of some numbers has three significant digits."""
-    fine = [abs(float(value)) for value in values if _fine(value) and value]
-    size = float(np.median(fine)) if fine else 1.0
-    return int(np.clip(2 - math.floor(math.log10(size)), 0, 3))
-
-
-def _fixed(value: Any, decimals: int) -> str:
-    """A number with so many decimals, for a column of numbers; far larger ones without any."""
-    if not _fine(value):
-        return "–"
-    size = abs(float(value))
-    text = f"{size:,.{decimals}f}" if size < 10 ** (5 - decimals) else f"{size:,.0f}"
-    sign = "−" if float(value) < 0 and float(text.replace(",", "")) else ""
-    return sign + text.replace(",", "\u202f")
-
-
-def _even(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Callable[[str, Any], str]:
-    """How the values of a table are written: equally many decimals in each column."""
-    decimals = {name: _decimals([row.get(name) for row in rows]) for name in columns}
-
-    def fixed(name: str, value: Any) -> str:
-        if name == "coverage" or not _fine(value):
-            return _shown(name, value)
-        return _fixed(value, 0 if name == "n" else decimals[name])
-
-    return fixed
-
-
 def _layer_section(scores: Mapping[str, Any]) -> str:
     """What each layer of the user was worth, and how the model fares without some of them."""
     story = scores.get("layers") or {}
     steps = [dict(step) for step in story.get("ladder") or ()]
     if len(steps) < 2:
         return ""
-    metric = escape(_metric(str(story.get("metric", ""))))
+    metric = escape(metric_name(str(story.get("metric", ""))))
     body = ""
     for step in steps:
         name = f"+ {step['layer']}" if step.get("layer") else "position"
@@ -560,7 +526,7 @@ def _layer_section(scores: Mapping[str, Any]) -> str:
         gain = f"{rise['value']:+.3f}" if rise else ""
         fate = ("kept" if step.get("kept") else "left out") if rise else ""
         body += (
-            f'<tr><td class="name">{escape(name)}</td><td>{_shown("score", step.get("score"))}</td>'
+            f'<tr><td class="name">{escape(name)}</td><td>{worded("score", step.get("score"))}</td>'
             f'<td>{gain}</td><td>{said}</td><td class="words">{fate}</td></tr>'
         )
     text = (
@@ -576,8 +542,8 @@ def _layer_section(scores: Mapping[str, Any]) -> str:
     if curve.get("rows"):
         body = "".join(
             f'<tr><td class="name">{escape(" + ".join(row["present"]) or "position")}</td>'
-            f"<td>{_shown('score', row['score'])}</td>"
-            f"<td>{_shown('score', row['refitted'])}</td></tr>"
+            f"<td>{worded('score', row['score'])}</td>"
+            f"<td>{worded('score', row['refitted'])}</td></tr>"
             for row in curve["rows"]
         )
         text += (
@@ -607,30 +573,13 @@ def _chart_section(
         if scatter:
             scheme = str(rows["scheme"].iloc[0]) if "scheme" in rows else ""
             drawn.append(("Truth against prediction", f"Out-of-fold ({scheme}).", scatter))
-    calibration = [
+    held = [
         (float(row["level"]), float(row["covered"]))
         for row in scores.get("calibration") or ()
-        if _fine(row.get("level")) and _fine(row.get("covered"))
+        if is_fine(row.get("level")) and is_fine(row.get("covered"))
     ]
-    levels, shares = [level for level, _ in calibration], [share for _, share in calibration]
-    if calibration:
-        drawn.append(
-            (
-                "Calibration",
-                _CALIBRATED.format(ranges=ranges),
-                chart(
-                    f"Share of truths inside the {ranges} against the share promised",
-                    "promised share",
-                    "share of truths inside",
-                    [
-                        Series("as promised", [0, 1], [0, 1], "guide"),
-                        Series("measured", levels, shares),
-                    ],
-                    x_range=(0, 1),
-                    y_range=(0, 1),
-                ),
-            )
-        )
+    if held:
+        drawn.append(calibration(held, ranges))
     distance = _distance_chart(scores, in_unit)
     if distance:
         drawn.append(
@@ -638,11 +587,7 @@ def _chart_section(
         )
     if not drawn and not confusion:
         return ""
-    boxes = "".join(
-        f"<figure>{svg}<figcaption><b>{escape(title)}</b>{escape(text)}</figcaption></figure>"
-        for title, text, svg in drawn
-    )
-    return f'<h2>Where the errors are</h2><div class="charts">{boxes}</div>{confusion}'
+    return f"<h2>Where the errors are</h2>{figures(drawn)}{confusion}"
 
 
 def _stacked(rows: pd.DataFrame) -> pd.DataFrame:
@@ -668,55 +613,40 @@ def _scatter(rows: pd.DataFrame, in_unit: str) -> str:
     truth, prediction = _column(rows, "truth", ()), _column(rows, "prediction", ())
     if truth is None or prediction is None:
         return ""
-    pairs = [(t, p) for t, p in zip(truth, prediction, strict=True) if None not in (t, p)]
-    if not pairs:
-        return ""
-    if len(pairs) > _MOST_SPOTS:
-        some = np.random.default_rng(0).choice(len(pairs), _MOST_SPOTS, replace=False)
-        pairs = [pairs[i] for i in sorted(some)]
-    xs, ys = [float(t or 0) for t, _ in pairs], [float(p or 0) for _, p in pairs]
-    low, high = min(*xs, *ys), max(*xs, *ys)
-    pad = 0.04 * (high - low) or 0.5
-    ends = (low - pad, high + pad)
-    return chart(
-        "Truth against out-of-fold prediction",
-        f"truth{in_unit}",
-        f"prediction{in_unit}",
-        [Series("equal", ends, ends, "guide"), Series("places", xs, ys, "dots")],
-        x_range=ends,
-        y_range=ends,
-    )
+    pairs = np.array([truth, prediction], dtype=np.float64)
+    return scatter(pairs[0], pairs[1], in_unit, "out-of-fold prediction", "places")
 
 
 def _distance_chart(scores: Mapping[str, Any], in_unit: str) -> str:
     bins = [row for row in scores.get("error_by_distance") or () if row.get("n")]
     if not bins:
         return ""
-    names = [name for name in ("rmse", "mae") if any(_fine(row.get(name)) for row in bins)]
+    names = [name for name in ("rmse", "mae") if any(is_fine(row.get(name)) for row in bins)]
     if scores.get("kind") == "classification" and "mae" in names:
         # The error of a class is 0 or 1, its mean the share of wrong ones.
         bins = [{**row, "wrong": row.get("mae")} for row in bins]
         names, in_unit = ["wrong"], ""
     if not names:
-        names = [name for name in ("accuracy", "error") if any(_fine(r.get(name)) for r in bins)]
+        names = [name for name in ("accuracy", "error") if any(is_fine(r.get(name)) for r in bins)]
         in_unit = ""
     x = list(range(len(bins)))
     words = [
         f"{number(float(r['km_from']))}–{number(float(r['km_to']))}"
-        if _fine(r.get("km_to"))
+        if is_fine(r.get("km_to"))
         else f"> {number(float(r['km_from']))}"
         for r in bins
     ]
     # Only the upper ends: whole ranges would run into each other.
     marks = [
-        _brief(float(r["km_to"])) if _fine(r.get("km_to")) else words[i] for i, r in enumerate(bins)
+        _brief(float(r["km_to"])) if is_fine(r.get("km_to")) else words[i]
+        for i, r in enumerate(bins)
     ]
     step = math.ceil(len(bins) / 9)
     series = [
         Series(
-            _metric(name),
+            metric_name(name),
             x,
-            [float(r[name]) if _fine(r.get(name)) else math.nan for r in bins],
+            [float(r[name]) if is_fine(r.get(name)) else math.nan for r in bins],
             tips=[f"{words[i]} km: {r['n']} places" for i, r in enumerate(bins)],
         )
         for name in names
@@ -725,7 +655,7 @@ def _distance_chart(scores: Mapping[str, Any], in_unit: str) -> str:
     return chart(
         "Error against the distance to the nearest training place",
         "distance to the nearest training place, up to (km)",
-        f"{' and '.join(_metric(name) for name in names) or 'error'}{in_unit}",
+        f"{' and '.join(metric_name(name) for name in names) or 'error'}{in_unit}",
         series,
         x_range=(-0.4, len(bins) - 0.6),
         y_range=(0.0, 1.3 * top or 1.0),
@@ -746,29 +676,7 @@ def _confusion(rows: pd.DataFrame, names: Sequence[str]) -> str:
     for t, p in zip(truth, prediction, strict=True):
         if t is not None and p is not None and 0 <= t < len(names) and 0 <= p < len(names):
             counts[int(t), int(p)] += 1
-    most: list[int] = np.argsort(-counts.sum(1), kind="stable")[:_MOST_CLASSES].tolist()
-    shown = [i for i in sorted(most) if counts[i].sum() or counts[:, i].sum()]
-    if not shown:
-        return ""
-    rest = [i for i in range(len(names)) if i not in shown and counts[i].sum() + counts[:, i].sum()]
-    groups = [([i], names[i]) for i in shown]
-    groups += [(rest, f"{len(rest)} others")] if rest else []
-    head = "".join(f'<th class="class">{escape(name)}</th>' for _, name in groups)
-    body = ""
-    for own, name in groups:
-        cells = ""
-        for said, _ in groups:
-            amount = counts[np.ix_(own, said)].sum()
-            right = own == said and len(own) == 1  # among the others a wrong one may be meant
-            cells += f"<td><b>{amount}</b></td>" if right else f"<td>{amount}</td>"
-        body += f'<tr><td class="name">{escape(name)}</td>{cells}</tr>'
-    less = f" The {len(shown)} most frequent classes have rows of their own." if rest else ""
-    return (
-        "<h3>Confusion of classes</h3>"
-        f'<p class="note">Rows are the truth, columns the out-of-fold prediction.{less}</p>'
-        f'<div class="wide"><table><thead><tr><th>truth</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return confusion_section(counts, names, "the out-of-fold prediction")
 
 
 def _reach_section(scores: Mapping[str, Any]) -> str:
@@ -778,7 +686,7 @@ def _reach_section(scores: Mapping[str, Any]) -> str:
     parts = []
     if applicability:
         share = applicability.get("share")
-        text = f"{_percent(share)} {_applicable_of(scores)}. " if _fine(share) else ""
+        text = f"{percent(share)} {_applicable_of(scores)}. " if is_fine(share) else ""
         rule = str(applicability.get("rule", ""))
         text += f"The rule: {rule}." if rule else ""
         limit = applicability.get("limit_km")
@@ -789,12 +697,12 @@ def _reach_section(scores: Mapping[str, Any]) -> str:
     if by_continent:
         level = float(intervals.get("level", 0.9))
         columns = sorted({key for row in by_continent.values() for key in row}, key=_column_order)
-        fixed = _even(list(by_continent.values()), columns)
+        fixed = even(list(by_continent.values()), columns)
         body = []
         for name, row in sorted(by_continent.items(), key=lambda item: -(item[1].get("n") or 0)):
             cells = "".join(f"<td>{fixed(key, row.get(key))}</td>" for key in columns)
             body.append(f'<tr><td class="name">{escape(str(name))}</td>{cells}</tr>')
-        head = "".join(f"<th>{escape(_metric(key))}</th>" for key in columns)
+        head = "".join(f"<th>{escape(metric_name(key))}</th>" for key in columns)
         parts.append(
             f"<h3>By continent</h3><p class='note'>Of the truths, {100 * level:g} % should lie in "
             f"their {'sets of classes' if classes else 'intervals'}; figures from few places say "
@@ -811,9 +719,9 @@ def _reach_section(scores: Mapping[str, Any]) -> str:
             ("Sets", "mean number of classes") if classes else ("Intervals", "mean width")
         )
         body = "".join(
-            f"<tr><td>{name}</td><td>{_shown('coverage', by_scheme[name])}</td>"
-            f"<td>{escape(_shown('width', widths.get(name)))}"
-            f"{escape(unit) if _fine(widths.get(name)) else ''}</td></tr>"
+            f"<tr><td>{name}</td><td>{worded('coverage', by_scheme[name])}</td>"
+            f"<td>{escape(worded('width', widths.get(name)))}"
+            f"{escape(unit) if is_fine(widths.get(name)) else ''}</td></tr>"
             for name in schemes
         )
         parts.append(
@@ -829,80 +737,21 @@ def _external_section(scores: Mapping[str, Any]) -> str:
         return ""
     columns: list[str] = []
     for row in external:
-        columns.extend(k for k, v in row.items() if k not in ("name", *columns) and _fine(v))
+        columns.extend(k for k, v in row.items() if k not in ("name", *columns) and is_fine(v))
     columns.sort(key=_column_order)
-    fixed = _even(external, columns)
+    fixed = even(external, columns)
     body = "".join(
         f'<tr><td class="name">{escape(str(row.get("name", "")))}</td>'
         + "".join(f"<td>{fixed(key, row.get(key))}</td>" for key in columns)
         + "</tr>"
         for row in external
     )
-    head = "".join(f"<th>{escape(_metric(key))}</th>" for key in columns)
+    head = "".join(f"<th>{escape(metric_name(key))}</th>" for key in columns)
     return (
         '<h2>Check against other data</h2><p class="note">Data that had no part in the training.'
         f'</p><div class="wide"><table><thead><tr><th>data</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
-
-
-def _data_section(scores: Mapping[str, Any]) -> str:
-    parts = []
-    leakage = scores.get("leakage")
-    if leakage:
-        parts.append(f"<h3>Leakage</h3>{_listed(leakage)}")
-    used = scores.get("places") or {}
-    if used:
-        dropped = used.get("dropped") or {}
-        text = f"{number(float(used.get('used', 0)))} places were used"
-        lost = [f"{count} dropped: {reason}" for reason, count in dropped.items() if count]
-        parts.append(f"<h3>Data</h3><p>{escape('; '.join([text, *lost]))}.</p>")
-    notes = [str(note) for note in scores.get("notes") or ()]
-    if notes:
-        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-        parts.append(f"<h3>Notes</h3><ul>{items}</ul>")
-    return f"<h2>Data and leakage</h2>{''.join(parts)}" if parts else ""
-
-
-def _card_section(card: Card | Mapping[str, Any] | None) -> str:
-    if card is None:
-        return ""
-    values = asdict(card) if is_dataclass(card) else dict(card)  # pyright: ignore[reportArgumentType]
-    name = str(values.pop("name", "model"))
-    return (
-        f"<h2>Model card</h2><details><summary>{escape(name)}: "
-        f"{escape(str(values.pop('title', '')))}</summary>{_listed(values)}</details>"
-    )
-
-
-def _provenance_section(scores: Mapping[str, Any]) -> str:
-    made = scores.get("provenance") or {}
-    more = {key: scores[key] for key in ("encoder", "chosen", "seconds") if key in scores}
-    if not made and not more:
-        return ""
-    return (
-        "<h2>Provenance</h2><details><summary>Command, inputs, parameters and versions</summary>"
-        f"{_listed({**made, **more})}</details>"
-    )
-
-
-def _listed(value: Any) -> str:
-    """Nested plain values as definition lists, all escaped."""
-    if isinstance(value, Mapping):
-        rows = "".join(
-            f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>{_listed(inner)}</dd>"
-            for key, inner in value.items()
-            if inner not in (None, "", [], (), {})
-        )
-        return f"<dl>{rows}</dl>"
-    if isinstance(value, float):
-        return escape(number(value))
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        inner = list(value)
-        if any(isinstance(one, Mapping) for one in inner):
-            return "".join(_listed(one) for one in inner)
-        return escape(", ".join(number(v) if isinstance(v, float) else str(v) for v in inner))
-    return escape(str(value))
 
 
 def _chosen(scores: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -913,33 +762,6 @@ def _chosen(scores: Mapping[str, Any]) -> Mapping[str, Any]:
     return models[0] if models else {}
 
 
-def _best(values: Sequence[Any], metric: str) -> float | None:
-    fine = [float(value) for value in values if _fine(value)]
-    if not fine:
-        return None
-    return max(fine) if metric in _HIGHER_IS_BETTER else min(fine)
-
-
-def _metric(name: str) -> str:
-    return _METRIC_NAMES.get(name, name.replace("_", " "))
-
-
 def _column_order(key: str) -> tuple[int, str]:
     known = ("n", "coverage", "r2", "accuracy", "rmse", "mae")
     return (known.index(key) if key in known else len(known), key)
-
-
-def _shown(key: str, value: Any) -> str:
-    if not _fine(value):
-        return "–"
-    return _percent(value) if key == "coverage" else number(float(value))
-
-
-def _percent(share: Any) -> str:
-    return f"{100 * float(share):.0f} %"
-
-
-def _fine(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return False
-    return math.isfinite(float(value))

@@ -66,7 +66,7 @@ def draw_scene(scene: Scene, mapped: Path, task: Task, path: str | os.PathLike[s
     middle.set_title(f"{task.target}; hatched: not applicable", fontsize=10)
     figure.colorbar(doubt, ax=right, shrink=0.8)
     outside = np.where(applicable == 0, 1.0, np.nan)
-    if np.isfinite(outside).any():
+    if np.isfinite(outside).any() and min(outside.shape) > 1:  # a contour needs two lines of pixels
         middle.contourf(np.nan_to_num(outside), levels=[0.5, 1.5], colors="none", hatches=["////"])
     for axis in (left, middle, right):
         axis.set_xticks([])

@@ -10,7 +10,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +31,9 @@ from georama.progress import tell
 
 NAME = ".unfinished"
 _REQUEST = "request.sha256"
+_DAMAGED = (OSError, ValueError, EOFError, LookupError, RuntimeError, SyntaxError, struct.error,
+            tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+"""What numpy and the zip archive say of bytes that are not those that were written."""
 _ONLY_TOLD = ("created", "command")  # of a provenance; the same work may be asked for in two ways
 
 
@@ -70,13 +76,29 @@ class Unfinished:
             name: Of the piece, `<kind>-<number>`.
             make: Does the work; gives arrays by name.
         """
-        path = self.folder / f"{name}.npz"
-        with suppress(OSError, ValueError, zipfile.BadZipFile), np.load(path) as kept:
-            return dict(kept)
+        kept = self.finished(name)
+        if kept is not None:
+            return kept
         made = make()
-        with writing(path) as unfinished:
+        with writing(self.folder / f"{name}.npz") as unfinished:
             _save(unfinished, made)
         return made
+
+    def finished(self, name: str) -> dict[str, NDArray] | None:
+        """The arrays of a piece that an earlier run made; None, and told, where it is damaged."""
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path) as kept:
+                # An array whose head was hurt may end early, and is not compared with its sum then.
+                if kept.zip.testzip() is not None:
+                    raise zipfile.BadZipFile
+                return dict(kept)
+        except _DAMAGED:
+            tell(f"the piece {name} of an earlier run is damaged and is made again")
+            path.unlink(missing_ok=True)
+            return None
 
 
 def _save(path: Path, arrays: Mapping[str, NDArray]) -> None:

@@ -1,9 +1,9 @@
 """Ask a model of a scene of any size: windows that overlap, blended, strip by strip.
 
 Memory holds one row of windows whatever the size of the scene. A finished strip is kept until all
-are done, so that a run that was killed goes on with the next one. Windows at the far edges are
-moved inwards, and the weight of a pixel falls linearly to the edge of its window, so that no seam
-is left where windows meet.
+are done, so that a run that was killed asks only for those that are lacking or damaged. Windows at
+the far edges are moved inwards, and the weight of a pixel falls linearly to the edge of its window,
+so that no seam is left where windows meet.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from threading import Lock
 from typing import Any
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from georama.chips import Chips
 from georama.encoders.location import one_thread_blas, workers
-from georama.errors import DataError, UsageError
+from georama.errors import UsageError
 from georama.products.unfinished import Unfinished
 from georama.progress import progress
 from georama.sources.scenes import Scene, SceneReader
@@ -132,7 +133,8 @@ def ask_strips(
                 own = weight[:high, :wide] * there
                 sums[:, at[0], at[1]] += np.where(there, part, 0) * own
                 weights[at] += own
-            advance(len(some))
+            if i >= first:  # those above are asked a second time
+                advance(len(some))
         if sums is None:
             continue
         strip, rows = strips[i], strips[i].stop - begin
@@ -191,7 +193,7 @@ def strips_of(
     *,
     batch: int = 16,
 ) -> Iterator[tuple[slice, dict[str, NDArray]]]:
-    """Finished strips of a scene, those of an earlier run first.
+    """Finished strips of a scene from the top; those that an earlier run has kept are not asked.
 
     Args:
         scene: To be asked of.
@@ -201,23 +203,22 @@ def strips_of(
         kept: Where finished strips wait.
         batch: Windows at once.
     """
-    strips, done = windows.strips, min(kept.at_hand("strip"), len(windows.strips))
     with progress("Predicting", len(windows)) as advance, scene.reader() as reader:
-        for i in range(done):
-            advance(len(windows.lefts))
-            yield strips[i], kept.piece(f"strip-{i:06d}", _lost)
-        if done == len(strips):
-            return
-        asked = ask_strips(scene, reader, ask, windows, first=done, batch=batch, advance=advance)
-        for i, numbers in asked:
-            yield strips[i], kept.piece(f"strip-{i:06d}", lambda: finish(numbers))  # noqa: B023
-
-
-def _lost() -> dict[str, NDArray]:
-    raise DataError(
-        "a finished strip of an earlier run is damaged",
-        remedy="what was kept is removed now, run the same command again",
-    )
+        asked = None
+        for i, rows in enumerate(windows.strips):
+            name = f"strip-{i:06d}"
+            strip = kept.finished(name)
+            if strip is not None:
+                asked = None  # the next one that is lacking begins anew below this one
+                advance(len(windows.lefts))
+                yield rows, strip
+                continue
+            if asked is None:
+                asked = ask_strips(
+                    scene, reader, ask, windows, first=i, batch=batch, advance=advance
+                )
+            _, numbers = next(asked)
+            yield rows, kept.piece(name, partial(finish, numbers))
 
 
 def _chips_at(scene: Scene, reader: SceneReader, top: int, lefts: list[int], size: int) -> Chips:

@@ -67,7 +67,9 @@ def pretrainable() -> list[str]:
 def of_scenes() -> list[str]:
     """The recipes of `georama pretrain` on scenes: their `pretrain` takes sets and a course.
 
-    Others learn from chips without labels in Python alone.
+    Those that hold `reads_by_sensor` take chips by sensor of the same ground in place of sets.
+    Others learn from chips without labels in Python alone: MANet, whose paper takes its encoder
+    from another's training.
     """
     able = [name for name in names() if hasattr(find(name), "pretrain")]
     return [

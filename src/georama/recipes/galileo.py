@@ -10,7 +10,6 @@ of which a pixel is unknown has no token; rain is a mean by day and becomes that
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,7 @@ from numpy.typing import NDArray
 
 from georama.bands import Band
 from georama.card import Card
-from georama.errors import DataError, UsageError
-from georama.model_folder import save_model
+from georama.errors import DataError
 
 if TYPE_CHECKING:
     from georama.chips import Chips
@@ -160,34 +158,24 @@ class Galileo:
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
-        from georama.heads.fitting import tell
+        from georama.heads.fitting import predictions
 
-        if self.task is None:
-            raise UsageError("this Galileo was fitted for no task", remedy="call fit or load first")
-        return self.task.decode(tell(self._ready(), chips))
+        return predictions(self, chips)
 
     def __call__(self, chips: Chips) -> NDArray[np.float32]:
         """One vector a place (n, width), NaN where no band of the model is known."""
         from georama.encoders.galileo import BANDS
-        from georama.heads.fitting import tell
+        from georama.heads.fitting import vectors
 
-        network = self._ready()
-        encoder = network if self.task is None else network.encoder
-        found = tell(encoder.pooled, chips, size=64).numpy()
+        found = vectors(self, chips, size=64)
         found[~chips.select(BANDS, by_role=True).known.any(1)] = np.nan
         return found
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.fitting import purpose_text
+        from georama.heads.fitting import save_recipe
 
-        network = self._ready()
-        prefix = "encoder." if self.task is None else ""
-        tensors = {f"{prefix}{k}": v.numpy() for k, v in network.state_dict().items()}
-        names = ("patch_px", "frozen", "head", "seed")
-        settings = {name: getattr(self, name) for name in names}
-        told = {"settings": json.dumps(settings), "purpose": purpose_text(self.bands, self.task)}
-        return save_model(folder, tensors, self.card, told)
+        return save_recipe(self, folder, ("patch_px", "frozen", "head", "seed"))
 
     @classmethod
     def load(cls, folder: str | Path) -> Galileo:
@@ -195,21 +183,3 @@ class Galileo:
         from georama.heads.fitting import load_recipe
 
         return cls(**load_recipe(folder, "Galileo", "encoder.space_time_embed.S1.proj.weight"))
-
-    def _ready(self) -> Any:
-        import torch
-
-        if not self.tensors and not self.weights:
-            raise UsageError(
-                "this Galileo has no weights",
-                remedy="give the authors' file (weights=FILE; --set weights=FILE in the shell), or "
-                "call fit or load first",
-            )
-        if getattr(self, "_run", None) is None:
-            if self.task is None:
-                self._run = self.encoder().eval().requires_grad_(False)
-            else:
-                network = self.network(self.bands, self.task).eval()
-                network.load_state_dict({k: torch.from_numpy(v) for k, v in self.tensors.items()})
-                self._run = network.requires_grad_(False)
-        return self._run

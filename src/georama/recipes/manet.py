@@ -47,7 +47,8 @@ CARD = Card(
     "learned share of each stream, pyramid of four strides, squeeze-and-excitation fusion, the "
     "decoder of UNetFormer; with compat=True the network equals the authors' within 1e-5; with "
     "their large transformer 14.6 % of its parameters are trained",
-    left_out="No checkpoint comes with it: give one to from_sam, or pretrain on own chips. "
+    left_out="No checkpoint comes with it: give one to from_sam. The paper has no training without "
+    "labels, so that the command pretrain has none; pretrain in Python, on own chips, is ours. "
     "AdamW with a cosine instead of SGD with steps. Relative positions are loaded, both pyramids "
     "have one norm (compat=True has the authors' way). Height counts from the mean of its chip. "
     "A stream is hidden now and then in training, so that the other can stand alone.",

@@ -22,7 +22,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +31,13 @@ from georama.bands import Band, sensor
 from georama.card import Card
 from georama.chips import Chips
 from georama.errors import DataError, UsageError
-from georama.model_folder import load_model, save_model
 from georama.wording import listing
 
 if TYPE_CHECKING:
     import torch
 
     from georama.heads.tasks import Task
+    from georama.learning import Course
 
 CARD = Card(
     name="skysense",
@@ -151,6 +151,7 @@ class SkySense:
     task: Task | None = None
     card: Card = CARD
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    reads_by_sensor: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -187,7 +188,8 @@ class SkySense:
 
         from georama.heads.dense import with_head
 
-        wanted, known = _by_sensor(bands), self.by_sensor
+        known = self.by_sensor
+        wanted = known if bands == self.bands else _by_sensor(bands)
         for name, own in wanted.items():
             if self.tensors and known.get(name, own) != own:
                 reads, got = (listing([b.name for b in p], most=20) for p in (known[name], own))
@@ -197,7 +199,7 @@ class SkySense:
                 )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            encoder = self._with({**known, **wanted})._encoder(scales)
+            encoder = self._with({**known, **wanted}).encoder(scales)
             head: Any = self.head
             network = with_head(encoder, task, head, width=self.head_width, frozen=self.frozen)
         own = network.state_dict()
@@ -234,7 +236,7 @@ class SkySense:
             report: Called with a line of losses now and then.
         """
         from georama.chips import measured_scale
-        from georama.heads.fitting import fit_task
+        from georama.heads.fitting import arrays_of, card_of, fit_task, last_losses
         from georama.objectives.granularity import without_some
 
         shown = _chips_by_sensor(chips)
@@ -252,33 +254,30 @@ class SkySense:
         training = {
             "chips": len(truth), "sensors": list(shown), "steps": steps, "batch": batch,
             "seed": self.seed, "pretrained": bool(self.tensors), "frozen": self.frozen,
-            "losses": {k: v for k, v in (history or [{}])[-1].items() if k != "s"},
+            "losses": last_losses(history),
         }  # fmt: skip
         return replace(
-            self._with({**self.by_sensor, **bands}),
-            task=task,
-            tensors={key: value.numpy() for key, value in network.state_dict().items()},
-            card=replace(self.card, data=self.card.data or "chips of the user", training=training),
-        )
+            self._with({**self.by_sensor, **bands}), task=task, tensors=arrays_of(network),
+            card=card_of(self, training),
+        )  # fmt: skip
 
     def predict(self, chips: Chips | Mapping[str, Chips]) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
-        from georama.heads.fitting import tell
+        from georama.heads.fitting import predictions
 
-        if self.task is None:
-            raise UsageError("this SkySense is not fitted to a task", remedy="call fit first")
-        return self.task.decode(tell(self._ready(), self._shown(chips)))
+        return predictions(self, self._shown(chips))
 
     def pretrain(
         self,
         chips: Chips | Mapping[str, Chips],
         *,
         steps: int = 500,
-        completion_steps: int = 300,
+        completion_steps: int | None = None,
         batch: int = 16,
         rate: float = 1e-3,
         decay: float = 0.04,
         hide: float = 0.3,
+        course: Course | None = None,
         report: Callable[[str], None] | None = None,
     ) -> SkySense:
         """Train without labels: the encoder on views, then completion on what it makes of places.
@@ -286,99 +285,106 @@ class SkySense:
         Args:
             chips: All sensors of the same places on one grid, or chips by sensor.
             steps: Of the encoder.
-            completion_steps: Of the completion, where it is wanted and sensors are two or more.
+            completion_steps: Of the completion, where it is wanted and sensors are two or more;
+                three fifths of the encoder's without it.
             batch: Places a step.
             rate: Peak learning rate of both.
             decay: Weight decay of the matrices.
             hide: Share of places and sensors of which the student sees nothing.
+            course: From `georama pretrain`, in place of steps and batch.
             report: Called with a line of losses now and then.
+
+        Raises:
+            UsageError: Several processes; each would have a teacher of its own.
         """
         import torch
 
         from georama.chips import measured_scale
-        from georama.heads.fitting import batch_of, places_of
-        from georama.learning import adamw, train
+        from georama.heads.fitting import arrays_of, batch_of, card_of, last_losses, places_of
+        from georama.learning import Course, adamw, join, train
         from georama.objectives.granularity import MultiGranularity, random_view
 
+        if (processes := join().size) > 1:
+            raise UsageError(
+                f"SkySense learns in one process, {processes} were started",
+                remedy="start it without torchrun",
+            )
         shown = _chips_by_sensor(chips)
         n = places_of(shown)
         model = self._with({name: part.bands for name, part in shown.items()})
         scales = {name: measured_scale(part) for name, part in shown.items()}
-        warmup = {"warmup": min(100, steps // 10), "report": report}
+        course = course or Course(steps=steps, batch=batch, seed=self.seed)
+        places = min(course.batch or batch, n)
+        sizes = [part.values.shape for part in shown.values()]
+        asked = json.dumps(
+            [{k: getattr(model, k) for k in SIZES}, places, rate, decay, hide, sizes]
+        )
 
         def draw(step: int, salt: int) -> tuple[Any, torch.Generator]:
             chance = np.random.default_rng([self.seed, salt, step])
-            rows = chance.choice(n, min(batch, n), replace=False)
-            return batch_of(shown, rows), torch.Generator().manual_seed(int(chance.integers(2**31)))
+            rows = chance.choice(n, places, replace=False)
+            luck = torch.Generator().manual_seed(int(chance.integers(2**31)))
+            return batch_of(shown, rows), luck
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            encoder = model._encoder(scales)
+            encoder = model.encoder(scales)
             # Completion would tell the student what was hidden from it.
             completion, encoder.completion = encoder.completion, None
-            both = MultiGranularity(encoder, self.joined)
+            both = MultiGranularity(encoder, self.joined).to(course.device)
 
             def views(step: int) -> dict[str, torch.Tensor]:
                 if step:
                     both.follow()
                 batches, chance = draw(step, 0)
                 pair = (random_view(batches, chance, hide=hide) for _ in range(2))
-                return both(*pair)
+                return both(*(view.to(course.device) for view in pair))
 
             history = train(
-                both, adamw(both, rate, decay), views, steps=steps, title="Training SkySense",
-                **warmup,
+                both, adamw(both, rate, decay), views, **course.loop, samples=places,
+                title="Training SkySense", fingerprint=asked, report=report,
             )  # fmt: skip
             encoder.eval()
             told = []
-            if completion is not None and len(shown) > 1 and completion_steps:
-                told = self._complete(encoder, completion, draw, completion_steps, rate, report)
+            taken = int((history or [{"step": 0}])[-1]["step"])
+            more = 3 * taken // 5 if completion_steps is None else completion_steps
+            if completion is not None and len(shown) > 1 and more:
+                folder = course.folder and course.folder / "completion"
+                loop = replace(course, steps=more, minutes=None, folder=folder)
+                told = self._complete(encoder, completion, draw, loop, rate, asked, report)
             encoder.completion = completion if told else None
-        losses = {k: v for entry in (history[-1:], told[-1:]) for e in entry for k, v in e.items()}
+        encoder.to("cpu")
+        losses = last_losses(history) | last_losses(told)
         training = {
-            "places": n, "sensors": list(shown), "steps": steps,
-            "completion steps": completion_steps if told else 0, "batch": batch, "seed": self.seed,
-            "losses": {k: v for k, v in losses.items() if k not in ("s", "step")},
+            "places": n, "sensors": list(shown), "steps": taken,
+            "completion steps": more if told else 0, "batch": places, "seed": self.seed,
+            "losses": {k: v for k, v in losses.items() if k != "step"},
         }  # fmt: skip
         return replace(
             model,
             complete=bool(told),
-            tensors={f"encoder.{k}": value.numpy() for k, value in encoder.state_dict().items()},
-            card=replace(self.card, data=self.card.data or "chips of the user", training=training),
+            tensors={f"encoder.{k}": value for k, value in arrays_of(encoder).items()},
+            card=card_of(self, training),
         )
 
     def __call__(self, chips: Chips | Mapping[str, Chips]) -> NDArray[np.float32]:
         """The mean of the fused map over what is known, (n, width); any subset of the sensors."""
-        from georama.heads.fitting import tell
+        from georama.heads.fitting import vectors
 
-        network = self._ready()
-        encoder = network if self.task is None else network.encoder
-        return tell(encoder.pooled, self._shown(chips)).numpy()
+        return vectors(self, self._shown(chips))
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `card.json`."""
-        from georama.heads.fitting import purpose_text
+        from georama.heads.fitting import save_recipe
 
-        self._ready()
-        told = {
-            "settings": json.dumps({key: getattr(self, key) for key in SIZES}),
-            "purpose": purpose_text(self.bands, self.task),
-        }
-        return save_model(folder, self.tensors, self.card, told)
+        return save_recipe(self, folder, SIZES)
 
     @classmethod
     def load(cls, folder: str | Path) -> SkySense:
         """Read what `save` wrote."""
-        from georama.heads.fitting import read_purpose
+        from georama.heads.fitting import load_recipe
 
-        stored = load_model(folder, "SkySense")
-        if "encoder.fusion.cls_token" not in stored.tensors:
-            raise DataError(f"{folder} holds weights of another model, not of SkySense")
-        settings = json.loads(stored.metadata["settings"])
-        settings["regions"] = tuple(settings["regions"])
-        settings["dated"] = settings["dated"] and tuple(settings["dated"])
-        bands, task = read_purpose(stored.metadata["purpose"])
-        return cls(**settings, bands=bands, task=task, card=stored.card, tensors=stored.tensors)
+        return cls(**load_recipe(folder, "SkySense", "encoder.fusion.cls_token"))
 
     @classmethod
     def from_authors(
@@ -399,7 +405,7 @@ class SkySense:
             for name in sizes.pop("of")
         }
         model = cls(**{**sizes, "dated": (AUTHORS["s2"],), **settings})._with(bands)
-        own = model._encoder().state_dict()
+        own = model.encoder().state_dict()
         lacking = [
             key for key in own if key not in state and not key.endswith((".mean", ".spread"))
         ]
@@ -412,11 +418,17 @@ class SkySense:
         return replace(model, tensors=tensors, card=replace(CARD, data="21.5 million series of "
                        "high-resolution images, Sentinel-2 and Sentinel-1"))  # fmt: skip
 
-    def _encoder(self, scales: Mapping[str, Any] | None = None) -> Any:
+    def encoder(self, scales: Mapping[str, Any] | None = None) -> Any:
+        """A new encoder with the weights that there are; it gives maps of batches by sensor.
+
+        Args:
+            scales: Mean and spread of every band by sensor, where nothing has been trained.
+        """
         from georama.encoders.swin import SwinV2
         from georama.fusion.completion import ModalityCompletion
         from georama.fusion.prototypes import GeoContext
         from georama.fusion.spatiotemporal import FusionEncoder, SpatialEncoder, SpatioTemporal
+        from georama.heads.fitting import load_part
 
         swins = {
             name: SwinV2(bands=(1 + self.with_known) * self.sensors[name], **settings)
@@ -443,6 +455,7 @@ class SkySense:
                 list(spatial), self.joined, width=self.code_width, code=self.code,
                 codes=self.codes, compat=self.compat,
             )  # fmt: skip
+        load_part(encoder, self.tensors, "encoder.")
         return encoder
 
     def _complete(
@@ -450,8 +463,9 @@ class SkySense:
         encoder: Any,
         completion: Any,
         draw: Callable[[int, int], tuple[Any, Any]],
-        steps: int,
+        course: Course,
         rate: float,
+        asked: str,
         report: Callable[[str], None] | None,
     ) -> list[dict[str, float]]:
         import torch
@@ -462,20 +476,23 @@ class SkySense:
         def loss_at(step: int) -> dict[str, torch.Tensor]:
             batches, chance = draw(step, 1)
             with torch.no_grad():
-                parts = encoder.parts(batches)
+                parts = encoder.parts({k: b.to(course.device) for k, b in batches.items()})
             losses = completion_losses(completion(parts.maps, parts.seen), parts.maps)
             if self.compat:
                 return losses
             # Of each place one sensor or more is left to tell the others from.
-            order = torch.rand(parts.seen.shape, generator=chance).masked_fill(~parts.seen, -1.0)
+            seen = parts.seen.cpu()
+            order = torch.rand(seen.shape, generator=chance).masked_fill(~seen, -1.0)
             rank = order.argsort(1, descending=True).argsort(1)
-            count = torch.rand(len(rank), 1, generator=chance) * (parts.seen.shape[1] - 1)
-            told = completion(parts.maps, parts.seen & (rank <= count.long()))
+            count = torch.rand(len(rank), 1, generator=chance) * (seen.shape[1] - 1)
+            left = (seen & (rank <= count.long())).to(parts.seen.device)
+            told = completion(parts.maps, left)
             return {**losses, "retold": retold_loss(told, parts.maps, parts.seen)}
 
+        completion.to(course.device)
         return train(
-            completion, adamw(completion, rate, 0.0), loss_at, steps=steps, report=report,
-            title="Training SkySense's completion", warmup=min(100, steps // 10),
+            completion, adamw(completion, rate, 0.0), loss_at, **course.loop, report=report,
+            title="Training SkySense's completion", fingerprint=asked,
         )  # fmt: skip
 
     def _with(self, bands: Mapping[str, tuple[Band, ...]]) -> SkySense:
@@ -492,26 +509,9 @@ class SkySense:
         """Chips of the sensors that it knows, in the bands that it was trained on."""
         own = self.by_sensor
         shown = {k: v for k, v in _chips_by_sensor(chips).items() if k in own}
-        if not shown:
+        if own and not shown:
             raise DataError(f"this SkySense reads {listing(own)}, the chips have none of them")
         return {name: part.select(own[name]) for name, part in shown.items()}
-
-    def _ready(self) -> Any:
-        """The network where it was fitted to a task, the encoder where it was not."""
-        import torch
-
-        if not self.tensors:
-            raise UsageError("this SkySense is not trained", remedy="call pretrain or load first")
-        if getattr(self, "_run", None) is None:
-            if self.task is not None:
-                network = self.network(self.by_sensor, self.task)
-            else:
-                network = self._encoder()
-                network.load_state_dict(
-                    {k[8:]: torch.from_numpy(v) for k, v in self.tensors.items()}
-                )
-            self._run = network.eval().requires_grad_(False)
-        return self._run
 
 
 def _by_sensor(

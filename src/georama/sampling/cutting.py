@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from georama.bands import Band
 from georama.chips import Chips
 from georama.errors import DataError, ResourceError, UsageError
 from georama.progress import progress
 from georama.sampling.splits import block_edge, blocks, deal
 from georama.sources.scene_labels import ChipTable, Labels
-from georama.sources.scenes import Scene, open_alike
-from georama.wording import count
+from georama.sources.scenes import Scene, SceneReader, open_alike
+from georama.wording import count, listing
 
 MOST_BYTES = 4 << 30
 """Of chips held at once; scenes of any size are cut by drawing fewer windows."""
@@ -60,6 +61,25 @@ def check_windows(chip_px: int, most: int | None) -> None:
     for name, given in (("--chip", chip_px), ("--chips", most)):
         if given is not None and given < 1:
             raise UsageError(f"{name} is a number from 1, got {given}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what no generator takes.
+
+    Raises:
+        UsageError: Below 0, or more than 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed is a number from 0 to {2**32 - 1}, got {seed}")
+
+
+def flat_bands(chips: Chips) -> list[str]:
+    """A note on bands that show one number everywhere, or nothing at all, if there are any."""
+    low = np.nanmin(chips.values, axis=(0, 1, 3, 4), initial=np.inf)
+    high = np.nanmax(chips.values, axis=(0, 1, 3, 4), initial=-np.inf)
+    flat = [band.key for band, a, b in zip(chips.bands, low, high, strict=True) if not a < b]
+    said = "one number or nothing everywhere, nothing can be learned from it"
+    return [f"{listing(flat, most=8)}: {said}"] if flat else []
 
 
 def cut_scenes(
@@ -192,6 +212,123 @@ def cut_unlabelled(
         scene.bands, np.stack(values)[:, None], scene.pixel_m,
         scene.lonlat(middle[:, 0], middle[:, 1]), np.full((len(values), 1), scene.day),
     )  # fmt: skip
+
+
+def cut_aligned(
+    scenes: Sequence[Scene],
+    chip_px: int,
+    *,
+    most: int | None = None,
+    seed: int = 0,
+    notes: list[str],
+) -> dict[str, Chips]:
+    """Windows of the same ground by sensor; scenes of one sensor and one extent are its dates.
+
+    What a place lacks of a sensor or of a date is NaN.
+
+    Args:
+        scenes: Of any sensors; those of one extent show the same places.
+        chip_px: Rows and columns of a window of the sensor with the finest pixels.
+        most: Windows of an extent at most, drawn at random; all that memory bears without it.
+        seed: Of the draw.
+        notes: Is told what stands alone.
+
+    Raises:
+        DataError: Pixels of two sensors do not fit into each other, or no window shows enough.
+    """
+    kinds: dict[str, tuple[dict[str, Band], float]] = {}
+    extents: list[list[Scene]] = []
+    for scene in sorted(scenes, key=lambda one: one.day):
+        for band in scene.bands:
+            kinds.setdefault(band.sensor, ({}, scene.pixel_m))[0].setdefault(band.key, band)
+        for some in extents:
+            if _same_extent(some[0], scene):
+                some.append(scene)
+                break
+        else:
+            extents.append([scene])
+    finest = min(pixel_m for _, pixel_m in kinds.values())
+    sides = {name: chip_px * finest / pixel_m for name, (_, pixel_m) in kinds.items()}
+    for name, side in sides.items():
+        if side < 0.5 or abs(side - round(side)) > 0.02 * side:
+            raise DataError(
+                f"chips of {chip_px} pixels of {finest:.3g} m are {side:.3g} pixels of {name}",
+                remedy="give a --chip that is whole pixels of every sensor",
+            )
+    side = {name: round(value) for name, value in sides.items()}
+    own = [{name: [s for s in some if any(b.sensor == name for b in s.bands)] for name in kinds}
+           for some in extents]  # fmt: skip
+    dates = {name: max(len(one[name]) for one in own) for name in kinds}
+    alone = sum(sum(map(bool, one.values())) < len(kinds) for one in own)
+    if alone and len(kinds) > 1:
+        notes.append(f"{alone} of {count(len(own), 'extent')} lack one of {listing(kinds)}")
+    bytes_each = 4 * sum(dates[n] * len(kinds[n][0]) * side[n] ** 2 for n in kinds)
+    bear = max(1, MOST_BYTES // bytes_each // len(extents))
+    values: dict[str, list[NDArray[np.float32]]] = {name: [] for name in kinds}
+    days: dict[str, list[NDArray[np.float64]]] = {name: [] for name in kinds}
+    lonlat = []
+    for one in own:
+        first = min((s for some in one.values() for s in some), key=lambda s: s.pixel_m)
+        step = round(chip_px * finest / first.pixel_m)
+        height, width = (length // step for length in first.grid.shape)
+        order = np.random.default_rng(seed).permutation(height * width)[: min(most or bear, bear)]
+        with ExitStack() as stack, progress("Cutting chips", len(order)) as advance:
+            readers = {
+                name: [stack.enter_context(scene.reader()) for scene in some]
+                for name, some in one.items()
+            }
+            for number in order:
+                row, column = divmod(int(number), max(width, 1))
+                seen = {
+                    name: _dated(readers[name], list(kinds[name][0]), dates[name], side[name],
+                                 row, column)
+                    for name in kinds
+                }  # fmt: skip
+                advance(1)
+                if not any(np.isfinite(v).any((0, 1)).mean() >= 0.5 for v in seen.values()):
+                    continue
+                for name, shown in seen.items():
+                    values[name].append(shown)
+                    told = [scene.day for scene in one[name]]
+                    days[name].append(np.array(told + [np.nan] * (dates[name] - len(told))))
+                middle = (np.array([(row + 0.5) * step]), np.array([(column + 0.5) * step]))
+                lonlat.append(first.lonlat(*middle)[0])
+    if not lonlat:
+        raise DataError(
+            f"no window of {chip_px} × {chip_px} pixels of {count(len(scenes), 'scene')} shows "
+            "anything",
+            remedy="give a smaller --chip",
+        )
+    return {
+        name: Chips(
+            tuple(bands.values()), np.stack(values[name]), pixel_m, np.stack(lonlat),
+            np.stack(days[name]),
+        )
+        for name, (bands, pixel_m) in kinds.items()
+    }  # fmt: skip
+
+
+def _same_extent(one: Scene, other: Scene) -> bool:
+    """Whether two scenes show the same ground, up to half of the coarser pixel."""
+    if one.grid.crs != other.grid.crs:
+        return False
+    pixel = max(abs(scene.grid.affine.a) for scene in (one, other))
+    pairs = zip(one.grid.boundingbox.bbox, other.grid.boundingbox.bbox, strict=True)
+    return all(abs(a - b) <= 0.51 * pixel for a, b in pairs)
+
+
+def _dated(
+    readers: Sequence[SceneReader], keys: list[str], dates: int, side: int, row: int, column: int
+) -> NDArray[np.float32]:
+    """A window at all dates of a sensor (dates, bands, side, side)."""
+    found = np.full((dates, len(keys), side, side), np.nan, dtype=np.float32)
+    at = slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
+    for date, reader in enumerate(readers):
+        read = reader.read(*at)
+        for band, shown in zip(reader.scene.bands, read, strict=True):
+            if band.key in keys:
+                found[date, keys.index(band.key)] = shown
+    return found
 
 
 def together(some: Sequence[Chips]) -> Chips:

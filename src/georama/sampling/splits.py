@@ -17,6 +17,8 @@ from georama.geodesy import EARTH_RADIUS_KM, unit_vectors
 SCHEMES = ("random", "blocks", "far", "unlike")
 CLUSTERED = 20_000
 """Clusters of more places are found on a sample of them."""
+MANY = 500
+"""Places from which on a tenth is enough to hold out."""
 BLOCK_EDGES_DEG = (10.0, 5.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 
 
@@ -125,6 +127,16 @@ def partition(
             return deal(groups, min(folds, int(groups.max()) + 1), seed)
         # All places within the smallest block: the same.
     return regions(lonlat, min(folds, len(np.unique(lonlat, axis=0))), seed)
+
+
+def held_out(lonlat: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
+    """Which places (n, 2 degrees) a training without labels is judged on, in whole blocks.
+
+    A tenth of many, a fourth of fewer than `MANY`; none where all lie in one spot.
+    """
+    folds = 10 if len(lonlat) >= MANY else 4
+    fold = partition("blocks", lonlat, folds=folds, seed=seed)
+    return (fold == 0) & bool(fold.max() > 0)
 
 
 def thin(lonlat: NDArray[np.float64], most: int, seed: int = 0) -> NDArray[np.int64]:

@@ -216,9 +216,16 @@ def agreeing_layers(layers: list[Layer], notes: list[str]) -> list[Layer]:
 
 
 def crs_name(grid: GeoBox) -> str:
-    """The CRS of a grid by its EPSG code, else by its own name."""
+    """The CRS of a grid by its EPSG code, else by its own name or the kind of its coordinates."""
     crs = pyproj.CRS.from_user_input(str(grid.crs))
-    return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else crs.name
+    if code := crs.to_epsg():
+        return f"EPSG:{code}"
+    if crs.is_bound and crs.source_crs is not None:  # the shift to another datum stands around it
+        crs = crs.source_crs
+    if crs.name.lower() not in ("unnamed", "unknown"):
+        return crs.name
+    method = crs.coordinate_operation.method_name if crs.coordinate_operation else "degrees"
+    return f"a CRS without a name ({method})"
 
 
 def _labels(raster: Raster, bands: tuple[int, ...]) -> dict[int, str] | None:

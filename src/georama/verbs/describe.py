@@ -82,8 +82,12 @@ def ways_in(name: str) -> list[str]:
     if name in MODELS:
         weights = " --weights FILE" if name == "satclip" else ""
         lines.append(f"georama embed PLACES --model {name}{weights}")
-    if hasattr(found, "pretrain"):
+    if name in _recipes.pretrainable():
         lines.append(f"georama pretrain {name} --with LAYER --out MODEL")
+    elif name in _recipes.of_scenes():
+        lines.append(f"georama pretrain {name} SCENES --out MODEL")
+    if all(hasattr(found, part) for part in ("network", "fit", "predict")):
+        lines.append(f"georama fit {name} SCENES --labels FILE")
     if getattr(found, "embeds_layers", False):
         lines.append("georama map PLACES --target COLUMN --with place (the shipped weights)")
     return [*lines, f"from georama.recipes.{name} import {found.__name__}"]

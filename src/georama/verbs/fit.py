@@ -17,7 +17,15 @@ from georama.errors import DataError, UsageError
 from georama.heads.controls import Forest
 from georama.heads.tasks import UNKNOWN, Kind, Task
 from georama.progress import tell
-from georama.sampling.cutting import Labelled, check_windows, cut_scenes, read_chips, split
+from georama.sampling.cutting import (
+    Labelled,
+    check_seed,
+    check_windows,
+    cut_scenes,
+    flat_bands,
+    read_chips,
+    split,
+)
 from georama.sources.scene_labels import amounts_of, chip_table, open_labels
 from georama.sources.scenes import RASTERS, open_scene
 from georama.trust.confusion import (
@@ -33,6 +41,8 @@ from georama.wording import count, listing, nearest
 
 LEVELS = (0.8, 0.9, 0.95)
 SCENE, TRUST = "scene.json", "trust.safetensors"
+_METRICS = {"segmentation": "miou", "classification": "accuracy"}
+"""That a sentence tells, by kind of task; R² of amounts."""
 _CALIBRATED = 200_000
 """Pixels from which intervals are set, at most."""
 
@@ -169,7 +179,7 @@ def fit(
         recipe: Name, see `georama recipes`.
         data: Scenes (a raster, or a folder of the bands of one scene, each), a folder with
             `images/` and `labels/`, a folder with a folder of chips a class, or a CSV of chips.
-        out: Folder for `model/`, `scores.json` and a picture.
+        out: Folder for `model/`, `scores.json`, `report.html` and a picture.
         labels: Rasters or one file of shapes, of the scenes' pixels.
         target: Column of shapes or of the CSV.
         task: classification, segmentation, regression or pixel_regression; else as the labels are.
@@ -190,11 +200,12 @@ def fit(
         Scores by model, notes, and where things lie; the plan where only that was asked for.
     """
     from georama.products.atomic import output_folder, writing
+    from georama.products.chip_picture import draw_chips
     from georama.products.provenance import as_json, provenance
+    from georama.products.scene_report import write_scene_report
 
     check_windows(chip, chips)
-    if seed < 0:
-        raise UsageError(f"--seed is a number from 0, got {seed}")
+    check_seed(seed)
     if task is not None and task not in get_args(Kind):
         raise UsageError(f"--task is one of {listing(get_args(Kind))}, got {task}")
     kind = recipe_class(recipe)
@@ -213,7 +224,7 @@ def fit(
     if asked.kind in ("regression", "pixel_regression"):
         known = train.truth[np.isfinite(train.truth)]
         asked = replace(asked, mean=float(known.mean()), spread=float(max(known.std(), 1e-9)))
-    notes += _absent(asked, train, test)
+    notes += _absent(asked, train, test) + flat_bands(train.chips)
     shape = labelled.chips.values.shape
     about = {
         "recipe": recipe,
@@ -252,16 +263,23 @@ def fit(
             rows.append(_score(f"forest on {inputs}", asked, forest.predict(test.chips), test))
         rows.append(_score("the commonest" if asked.told_by_class else "the mean", asked,
                            _constant(asked, train, told.shape), test))  # fmt: skip
+    coverage = _coverage(asked, told, test.truth, quantiles)
+    notes += _narrow(coverage)
     scores: dict[str, Any] = {
         **about,
         "models": rows,
-        "coverage": _coverage(asked, told, test.truth, quantiles),
+        "metric": _METRICS.get(asked.kind, "r2"),
+        "coverage": coverage,
+        "range_size": _range_size(asked, told, test.truth, quantiles),
+        "applicable": _applicable(model.novelty, test.chips),
         "sentence": _sentence(asked, rows),
         "notes": notes,
         "provenance": made,
     }
     if asked.told_by_class:
-        scores["by_class"] = by_class(_tables(asked, told, test).sum(0), asked.classes)
+        table = _tables(asked, told, test).sum(0)
+        scores["by_class"] = by_class(table, asked.classes)
+        scores["confusion"] = table.tolist()
     card = replace(
         fitted.card,
         scores={
@@ -274,10 +292,9 @@ def fit(
         replace(model, recipe=replace(fitted, card=card), scores=scores).save(part)
     with writing(folder / "scores.json") as part:
         part.write_text(as_json(scores, indent=1), encoding="utf-8")
-    if asked.dense:
-        from georama.products.chip_picture import draw_chips
-
-        draw_chips(test.chips, asked, test.truth, told, folder / "test.png")
+    picture = folder / "test.png"
+    draw_chips(test.chips, asked, test.truth, told, picture)
+    write_scene_report(folder / "report.html", scores, asked, test.truth, told, card, picture)
     return {**scores, "out": str(folder)}
 
 
@@ -508,6 +525,39 @@ def _coverage(
     return {f"{level:g}": float((off <= within).mean()) for level, within in quantiles.items()}
 
 
+def _narrow(coverage: Mapping[str, float]) -> list[str]:
+    """A note where ranges hold far fewer truths than they promise."""
+    short = [level for level, held in coverage.items() if float(level) - held > 0.1]
+    if not short:
+        return []
+    promised = listing([f"{float(level):.0%}" for level in short])
+    held = listing([f"{coverage[level]:.0%}" for level in short])
+    said = f"sets or intervals of {promised} hold only {held} of the truths of unseen blocks"
+    return [f"{said}, which differ from those that they were set on"]
+
+
+def _range_size(
+    task: Task,
+    told: NDArray[np.float32],
+    truth: NDArray[np.float32],
+    quantiles: Mapping[float, float],
+) -> dict[str, float]:
+    """Mean number of classes in the sets of known test truths, or width of the intervals."""
+    if not task.told_by_class:
+        return {f"{level:g}": 2 * within for level, within in quantiles.items()}
+    known = truth.astype(np.int64) != UNKNOWN
+    return {
+        f"{level:g}": float((1 - told <= within).sum(1)[known].mean())
+        for level, within in quantiles.items()
+    }
+
+
+def _applicable(novelty: Novelty, chips: Chips) -> float:
+    """Share of the cells of chips that look like what was trained on."""
+    far = novelty(chips.values)
+    return float((far[np.isfinite(far)] <= 1).mean())
+
+
 def _tables(task: Task, told: NDArray[np.float32], test: Labelled) -> NDArray[np.int64]:
     """Confusions by block (blocks, classes, classes)."""
     best, truth = told.argmax(1), test.truth.astype(np.int64)
@@ -542,16 +592,16 @@ def _constant(task: Task, train: Labelled, shape: tuple[int, ...]) -> NDArray[np
 
 def _sentence(task: Task, rows: Sequence[Mapping[str, Any]]) -> str:
     """The verdict in one line."""
-    metric = {
-        "segmentation": "miou", "classification": "accuracy"
-    }.get(task.kind, "r2")  # fmt: skip
+    from georama.products.report_parts import metric_name
+
+    metric = _METRICS.get(task.kind, "r2")
     ranked = sorted(rows, key=lambda row: -row["scores"][metric]["value"])
     own, best = rows[0], ranked[0]
     value = own["scores"][metric]
-    said = (
-        f"{own['name']}: {metric} {value['value']:.3f} ({value['low']:.3f} to "
-        f"{value['high']:.3f}) on unseen blocks"
-    )
+    ends = "no interval, too few blocks"
+    if np.isfinite(value["low"]):
+        ends = f"{value['low']:.3f} to {value['high']:.3f}"
+    said = f"{own['name']}: {metric_name(metric)} {value['value']:.3f} ({ends}) on unseen blocks"
     if best is not own:
         return f"{said}; {best['name']} does better, {best['scores'][metric]['value']:.3f}"
     if len(ranked) > 1:

@@ -33,6 +33,7 @@ def predict_scene(
     out: str | Path,
     sensor: str | None = None,
     bands: Sequence[str] | None = None,
+    wavelengths_nm: Sequence[float] | None = None,
     crs: str | None = None,
     window: int | None = None,
     overlap: int | None = None,
@@ -49,6 +50,7 @@ def predict_scene(
         out: Folder; several scenes get a folder each within it.
         sensor: Of the files, where their names do not tell.
         bands: Of the files in their order, where nothing tells them.
+        wavelengths_nm: Of the bands, for a sensor of your own.
         crs: Where a file names none.
         window: Rows and columns asked at once; twice those of training without it.
         overlap: That neighbours share; a quarter of the window without it.
@@ -73,7 +75,10 @@ def predict_scene(
         raise UsageError("predict needs a scene, none was given")
     found = {}
     # All are looked at before the first is mapped, so that a wrong one costs no work.
-    opened = [open_scene(path, sensor_name=sensor, bands=bands, crs=crs) for path in scenes]
+    named: dict[str, Any] = {
+        "sensor_name": sensor, "bands": bands, "wavelengths_nm": wavelengths_nm, "crs": crs
+    }  # fmt: skip
+    opened = [open_scene(path, **named) for path in scenes]
     names = [scene.name for scene in opened]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(

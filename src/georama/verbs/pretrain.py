@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import resource
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,11 +20,11 @@ from georama import recipes
 from georama.errors import DataError, UsageError
 from georama.geodesy import nearest_km
 from georama.learning import Course, Crew, find_device, join, leave, read_history
-from georama.model_folder import CARD
-from georama.sampling.splits import block_edge, partition
+from georama.sampling.splits import MANY, block_edge, held_out
 from georama.sources.own_layers import Layer, open_layers
 from georama.trust.retrieval import chance, recall
 from georama.verbs.embed import PRETRAINING, gather
+from georama.verbs.training_folder import claimed, finished
 from georama.wording import count, listing, nearest
 
 if TYPE_CHECKING:
@@ -37,8 +35,8 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]
 PLACES, MINUTES = 5000, 5.0
-FEWEST, MANY = 50, 500
-"""Places without which nothing is learned, and from which on a tenth is enough to hold out."""
+FEWEST = 50
+"""Places without which nothing is learned."""
 JUDGED, RANKED = 10_000, 2000
 """Held-out places that are scored, and those among which one has to be found, at the most."""
 TRIED, TRIED_STEPS = 200, 6
@@ -97,7 +95,8 @@ def pretrain(
         minutes = MINUTES
     layers = _layers(kind, recipe, sources, at)
     table, where, notes = _places(layers, at, bbox, places or PLACES, seed)
-    course = Course(steps, minutes, batch, seed=seed, device=find_device(device))
+    device = find_device(device)
+    course = Course(steps, minutes, batch, seed=seed, device=device)
     if plan:
         told = _plan(kind, layers, table, size, course)
         return {"recipe": recipe, **where, **told, "notes": notes}
@@ -276,26 +275,24 @@ def _words(box: Box) -> str:
 
 def _run(asked: _Asked, out: Path, read: list[Path], notes: list[str]) -> dict[str, Any]:
     """Look, train, judge and write, or go on where an earlier run was killed."""
-    from georama.products.atomic import output_folder
     from georama.products.provenance import provenance
-    from georama.products.unfinished import NAME, Unfinished, fingerprint, unfinished
+    from georama.products.unfinished import fingerprint
 
     course = asked.course
     read += [one.path for one in asked.layers if one.path is not None]
     settings = {
         "recipe": asked.recipe, "size": asked.size, "steps": course.steps,
-        "minutes": course.minutes, "batch": course.batch, "seed": course.seed, **asked.where,
+        "minutes": course.minutes, "batch": course.batch, "seed": course.seed,
+        **asked.where,
         "sources": [one.spec or one.name for one in asked.layers],
     }  # fmt: skip
     made = provenance(asked.command, read, settings)
     request = fingerprint(made, asked.table.geometry.to_wkb())
-    folder = output_folder(out)
-    finished = _finished(folder, request)
-    if finished is not None:
-        return finished
+    ended = finished(out, request)
+    if ended is not None:
+        return ended
     crew = join()
-    opened = unfinished(folder, request) if crew.rank == 0 else nullcontext(Unfinished(out / NAME))
-    with opened as kept:
+    with claimed(out, request, crew) as kept:
         layers, seen = _gathered(asked, kept.folder, crew)
         notes = [*notes, *seen.notes]
         split = _split(asked, seen.present, notes)
@@ -335,7 +332,7 @@ def _run(asked: _Asked, out: Path, read: list[Path], notes: list[str]) -> dict[s
             "history": history,
             "provenance": made,
         }
-        _write(folder, asked, model, record, draws)
+        _write(out, asked, model, record, draws)
     return result
 
 
@@ -377,8 +374,7 @@ def _split(asked: _Asked, present: NDArray[np.bool_], notes: list[str]) -> _Spli
         left = count(len(present) - len(there), "place")
         notes.append(f"{left} of {len(present):,} left out, of which no layer says anything")
     here = lonlat[there]
-    folds = 10 if len(here) >= MANY else 4
-    held = partition("blocks", here, folds=folds, seed=asked.course.seed) == 0
+    held = held_out(here, asked.course.seed)
     apart_km = float(np.median(nearest_km(here[held], here[~held])))
     return _Split(lonlat, there[~held], there[held], block_edge(here), round(apart_km, 3))
 
@@ -413,34 +409,6 @@ def _write(
     with writing(folder / PRETRAINING) as temporary:
         temporary.write_text(as_json(record, indent=1), encoding="utf-8")
     replace(model, card=card).save(folder)  # type: ignore[type-var]
-
-
-def _finished(folder: Path, request: str) -> dict[str, Any] | None:
-    """The result of the same run if it has ended; refuses a folder of another run.
-
-    Raises:
-        UsageError: The folder holds a model, or the beginning of one, that was asked for otherwise.
-    """
-    from georama.products.unfinished import NAME
-
-    told = folder / PRETRAINING
-    if (folder / CARD).exists():
-        record = json.loads(told.read_text(encoding="utf-8")) if told.exists() else {}
-        if record.get("request") == request:
-            result = record["result"]
-            result["notes"] = [*result["notes"], f"this run has ended before, {folder} holds it"]
-            return result
-        raise UsageError(
-            f"{folder} holds a model that was made otherwise (other options, data or versions)",
-            remedy="give another --out, or remove it",
-        )
-    begun = folder / NAME / "request.sha256"
-    if begun.exists() and begun.read_text(encoding="utf-8") != request:
-        raise UsageError(
-            f"{folder} holds an unfinished run with other options, data or versions",
-            remedy=f"repeat its command to go on, give another --out, or remove {folder / NAME}",
-        )
-    return None
 
 
 def _gathered(asked: _Asked, folder: Path, crew: Crew) -> tuple[list[Layer], Any]:
