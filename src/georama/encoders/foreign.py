@@ -124,7 +124,7 @@ def foreign(spec: str, device: str = "cpu") -> OfChips:
         spec: `timm:NAME=FILE`, `torchgeo:NAME=FILE`, `torchgeo:WEIGHTS`, `terratorch:NAME`,
             `hf:FOLDER` or `vit:FILE`; `@BAND,BAND` after the name says which bands go in, and
             `=random` in place of a file leaves the weights as they were born.
-        device: Where it runs.
+        device: Where it runs; "auto" is the graphics card, or the processor.
 
     Raises:
         UsageError: The package is not installed, or knows no such model.
@@ -138,12 +138,18 @@ def foreign(spec: str, device: str = "cpu") -> OfChips:
         inner, weights = Path(inner).name, inner
     if not inner:
         raise UsageError(f"{family}: wants a model, got “{spec}”", remedy=f"write {family}:NAME")
+    from georama.learning import find_device
+
+    device = find_device(device)
     open_one = {
         "timm": _timm, "torchgeo": _torchgeo, "terratorch": _terratorch, "hf": _hugging_face,
         "vit": _vit,
     }[family]  # fmt: skip
     module, ask, channels, side, multiple = open_one(inner, weights)
-    module.eval().requires_grad_(False).to(device)
+    # Gradients stay as they are: learned positions are known by theirs (`patches.ViT`).
+    module.eval().to(device)
+    if family in ("hf", "vit"):
+        name = f"{family}:{Path(inner).name}"
     picked = tuple(bands.split(",")) if bands else ()
     if picked and len(picked) != channels:
         raise UsageError(

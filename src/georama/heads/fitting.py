@@ -155,9 +155,7 @@ def tell(ask: Callable[[Any], torch.Tensor], chips: Pictures, size: int = 16) ->
         return ask(batch.to(first.device)).cpu()
 
     with torch.no_grad():
-        parts = [
-            told(slice(start, start + size)) for start in range(0, places_of(chips), size)
-        ]
+        parts = [told(slice(start, start + size)) for start in range(0, places_of(chips), size)]
     return torch.cat(parts)
 
 

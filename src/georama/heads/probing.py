@@ -135,8 +135,7 @@ def probe(
     check_head(head)
     if known.shape[1] != asked.shape[1]:
         raise DataError(
-            f"vectors of training have {known.shape[1]} numbers, those of the test "
-            f"{asked.shape[1]}"
+            f"vectors of training have {known.shape[1]} numbers, those of the test {asked.shape[1]}"
         )
     if len(known) < 4:
         raise DataError(f"a head needs four training rows at least, got {len(known)}")

@@ -125,7 +125,6 @@ def judge(
         UsageError: No such model, protocol, task, split or head.
         DataError: No model can read any of the tasks, or weights are another model's.
     """
-    from georama.learning import find_device
     from georama.products.atomic import output_folder
     from georama.products.provenance import provenance
     from georama.products.unfinished import fingerprint, unfinished
@@ -136,9 +135,8 @@ def judge(
     _check(recipes, seeds, fractions, head, batch)
     for way in ways:
         check_split(way, held.splits)
-    where = find_device(device)
     store = (Path(cache) if cache else usual_folder()) if kept else None
-    models = _models(recipes, where, store, batch)
+    models = _models(recipes, device, store, batch)
     sets, notes = {name: held.samples(name, ways[0])[0] for name in names}, []
     if head == "logistic" and (amounts := [n for n, s in sets.items() if not _classes(s)]):
         raise UsageError(
@@ -159,7 +157,7 @@ def judge(
         "splits": ways, "seeds": seeds, "fractions": list(fractions),
         "head": head or "; ".join(f"{way}: {held.head_of(way)}" for way in ways),
         "robustness": any(piece.present is not None for piece in pieces),
-        "device": where, "vectors": "not kept" if store is None else str(store),
+        "device": device, "vectors": "not kept" if store is None else str(store),
         "pieces of work": len(pieces),
     }  # fmt: skip
     if plan:
@@ -331,7 +329,7 @@ def _trials(
             shown = samples.shown(samples.rows[:1])
             try:
                 if model.encoder.needs == "chips" and shown.chips is None:
-                    raise DataError(f"{model.name} reads images, {task} has positions alone")
+                    raise DataError("it reads images, the set has positions alone")
                 if model.encoder.needs == "rows":
                     shown = samples.shown(np.array([samples.rows.max()]))
                 model.encoder(shown)

@@ -53,7 +53,7 @@ def of_images() -> list[str]:
     return found
 
 
-def find_model(spec: str, *, device: str = "cpu", seed: int = 0) -> Adapter | ByPlace | MainJob:
+def find_model(spec: str, *, device: str = "auto", seed: int = 0) -> Adapter | ByPlace | MainJob:
     """The model of a name, ready to be asked.
 
     Args:
@@ -62,7 +62,7 @@ def find_model(spec: str, *, device: str = "cpu", seed: int = 0) -> Adapter | By
             others (see `encoders.foreign`), a file of vectors (`.npy`, `.parquet`), a folder or
             file of weights, or a control: `bands`, `position`, `kriging`, `neighbours`, and
             `georama` for all that `georama map` does.
-        device: Where networks run.
+        device: Where networks run; "auto" is the graphics card, or the processor.
         seed: Of what is random.
 
     Raises:
@@ -121,6 +121,8 @@ def _of_position(name: str, weights: str) -> OfPosition:
 
 
 def _of_recipe(name: str, weights: str, device: str) -> OfChips:
+    from georama.learning import find_device
+
     kind, shown = recipes.find(name), name
     path = Path(weights)
     if not weights:
@@ -133,8 +135,8 @@ def _of_recipe(name: str, weights: str, device: str) -> OfChips:
         if not hasattr(kind, "encoder"):
             raise UsageError(f"{name} has no encoder without training", remedy="give its FOLDER")
         shown = f"{name} ({RANDOM})"
-        encoder = kind().encoder().eval().requires_grad_(False)
-        return _asked(encoder.to(device).pooled, encoder, shown)
+        encoder = kind().encoder().eval().to(find_device(device))
+        return _asked(encoder.pooled, encoder, shown)
     if path.is_dir():
         model = kind.load(path)
     elif not path.is_file():
@@ -156,6 +158,10 @@ def _of_recipe(name: str, weights: str, device: str) -> OfChips:
 
 
 def _of_model(model: Any, name: str, device: str) -> OfChips:
+    from georama.learning import find_device
+
+    device = find_device(device)
+
     def encode(chips: Chips) -> NDArray[np.float32]:
         # The network is made ready by the first call, and lies on the processor until then.
         for held in ("_run", "_told"):
