@@ -18,6 +18,7 @@ from georama.bands import SENSORS
 from georama.chips import Chips
 from georama.cli import run
 from georama.encoders.adapters import (
+    Need,
     OfChips,
     OfPosition,
     Precomputed,
@@ -54,9 +55,8 @@ def table(tmp_path_factory):
     return path
 
 
-def samples_of(chips, truth, kind="classification"):
+def samples_of(chips, truth):
     """A set in memory whose sensors can be hidden."""
-    classes = tuple("abc"[: int(truth.max()) + 1]) if kind == "classification" else ()
     sensors = tuple(dict.fromkeys(b.sensor for b in chips.bands))
 
     def look(rows):
@@ -64,8 +64,8 @@ def samples_of(chips, truth, kind="classification"):
 
     return Samples(
         "made", look, np.arange(len(chips)), truth[:, None].astype(float),
-        Columns(kind, ("made",), classes), blocks(chips.lonlat, 1.0), len(chips), "made",
-        sensors if len(sensors) > 1 else (),
+        Columns("classification", ("made",), ("a", "b")), blocks(chips.lonlat, 1.0),
+        len(chips), "made", sensors if len(sensors) > 1 else (),
     )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def test_unknown_names_bring_the_nearest_first(table, tmp_path):
         Location().samples("pvc:temperature")
     with pytest.raises(UsageError, match="no split is called “block”; there are blocks"):
         Location().samples(f"{table}:value", "block")
-    with pytest.raises(UsageError, match="no model is called “wrld”.*there are world"):
+    with pytest.raises(UsageError, match=r"no model is called “wrld”.*there are world"):
         judge(["wrld"], "location", out=tmp_path)
     with pytest.raises(UsageError, match="a head is one of"):
         judge(["sh10"], "location", out=tmp_path, head="rige")
@@ -211,7 +211,8 @@ def test_a_damaged_part_is_computed_again_and_the_others_are_not(tmp_path):
     calls = []
 
     class Counting:
-        name, needs, fingerprint = "counting", "lonlat", "c"
+        name, fingerprint = "counting", "c"
+        needs: Need = "lonlat"
 
         def __call__(self, shown):
             calls.append(len(shown))
@@ -304,12 +305,12 @@ def test_what_shows_nothing_has_no_vector(tmp_path):
 
 def test_weights_of_another_model_and_pickles_are_refused(tmp_path):
     vit_weights(tmp_path / "vit.safetensors", 128)
-    with pytest.raises(DataError, match="presto|Presto"):
+    with pytest.raises(DataError, match=r"presto|Presto"):
         find_model(f"presto={tmp_path / 'vit.safetensors'}")
     bad = tmp_path / "bad.pt"
     bad.write_bytes(pickle.dumps(os.path.join))
     for spec in (str(bad), f"vit:{bad}", f"floro={bad}"):
-        with pytest.raises(DataError, match="refused|damaged|no checkpoint"):
+        with pytest.raises(DataError, match=r"refused|damaged|no checkpoint"):
             find_model(spec)
     with pytest.raises(UsageError, match="presto is judged with weights"):
         find_model("presto")

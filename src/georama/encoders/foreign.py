@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FAMILIES = ("timm", "torchgeo", "terratorch", "hf", "vit")
 RANDOM = "random"
-_SENTINEL2 = "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12".split()
+_SENTINEL2 = (*(f"B{i:02d}" for i in range(1, 9)), "B8A", "B09", "B10", "B11", "B12")
 _USUAL: Mapping[int, Sequence[str]] = {
     3: ("red", "green", "blue"),
     4: ("red", "green", "blue", "nir"),
@@ -124,7 +124,7 @@ def foreign(spec: str, device: str = "cpu") -> OfChips:
         spec: `timm:NAME=FILE`, `torchgeo:NAME=FILE`, `torchgeo:WEIGHTS`, `terratorch:NAME`,
             `hf:FOLDER` or `vit:FILE`; `@BAND,BAND` after the name says which bands go in, and
             `=random` in place of a file leaves the weights as they were born.
-        device: Where it runs; "auto" is the graphics card, or the processor.
+        device: Where it runs.
 
     Raises:
         UsageError: The package is not installed, or knows no such model.
@@ -138,9 +138,6 @@ def foreign(spec: str, device: str = "cpu") -> OfChips:
         inner, weights = Path(inner).name, inner
     if not inner:
         raise UsageError(f"{family}: wants a model, got “{spec}”", remedy=f"write {family}:NAME")
-    from georama.learning import find_device
-
-    device = find_device(device)
     open_one = {
         "timm": _timm, "torchgeo": _torchgeo, "terratorch": _terratorch, "hf": _hugging_face,
         "vit": _vit,

@@ -151,7 +151,7 @@ def tell(ask: Callable[[Any], torch.Tensor], chips: Pictures, size: int = 16) ->
         if first is None or first.device.type == "cpu":
             return ask(batch)
         if isinstance(batch, dict):
-            return ask({name: part.to(first.device) for name, part in batch.items()}).cpu()
+            return ask({name: one.to(first.device) for name, one in batch.items()}).cpu()
         return ask(batch.to(first.device)).cpu()
 
     with torch.no_grad():

@@ -108,7 +108,7 @@ def _sensors(curves: Sequence[Mapping[str, Any]]) -> str:
         return ""
     parts = []
     for curve in curves:
-        label = _METRICS.get(curve["metric"], curve["metric"])
+        label = _METRICS.get(str(curve["metric"]), str(curve["metric"]))
         names = [" + ".join(row["present"]) or "nothing" for row in curve["rows"]]
         scores = [float(row["score"]) for row in curve["rows"]]
         best = [

@@ -96,7 +96,7 @@ class Frozen:
             fold = deal(whole.block, FOLDS, seed)
         train = generator.permutation(np.flatnonzero(fold != 0))
         test = np.flatnonzero(fold == 0)
-        if not len(test) or len(np.unique(whole.block)) < 2 and split == "blocks":
+        if not len(test) or (len(np.unique(whole.block)) < 2 and split == "blocks"):
             raise DataError(
                 f"{task} lies in one block, none can be held out", remedy="ask for --split random"
             )
@@ -172,7 +172,9 @@ def _chips(
     if amounts:
         label = amounts_of(table.labels, what, path).astype(np.float64)
         kept = np.flatnonzero(np.isfinite(label))
-        table = replace(table, paths=[table.paths[i] for i in kept], labels=table.labels[kept])
+        table = replace(
+            table, paths=[table.paths[i] for i in kept.tolist()], labels=table.labels[kept]
+        )
         truth = label[kept][:, None]
         columns = Columns("regression", (what,), (), None, float(truth.min()), float(truth.max()))
     else:
@@ -200,7 +202,7 @@ def _chips(
     def look(rows: NDArray[np.int64]) -> Shown:
         values = np.empty((len(rows), 1, len(first.bands), *shape), dtype=np.float32)
         days = np.empty((len(rows), 1))
-        for at, row in enumerate(rows):
+        for at, row in enumerate(rows.tolist()):
             scene = open_alike(first, table.paths[row])
             with scene.reader() as opened:
                 values[at, 0] = opened.read(slice(0, shape[0]), slice(0, shape[1]))

@@ -4,7 +4,7 @@ Two ways stand side by side. In whole unseen blocks (or on the Americas, trained
 world) a score says what a map is worth; there a ridge on standardised vectors is the head. The
 random split is that of SatCLIP (Klemmer et al. 2023, arXiv 2311.17179) and RANGE (Dhakal et al.
 2025, arXiv 2502.19781): four fifths train, vectors are scaled to 0..1 and a ridge, of classes too,
-takes one of three penalties by cross-validation; SatCLIP has a small network instead (`head="mlp"`).
+takes one of three penalties by cross-validation; SatCLIP has a small network (`head="mlp"`).
 Between neighbours every encoder looks good, so the random split is for comparing with papers.
 
 The tables are those of `docs/quality.md`. Labels that the packaged encoder's own training data

@@ -1,4 +1,4 @@
-"""Judge models by a protocol: frozen vectors, small heads, places apart, an interval to every score.
+"""Judge models by a protocol: frozen vectors, small heads, places apart, scores with intervals.
 
 The route: models are found by name, tried on one place of every task, and told where they cannot
 read a task; vectors are computed once and kept (`products.features`); every piece of work is kept

@@ -23,6 +23,7 @@ from georama.encoders.adapters import (
 from georama.encoders.foreign import FAMILIES, RANDOM, foreign
 from georama.errors import DataError, UsageError
 from georama.heads.probing import ByPlace, MainJob
+from georama.learning import find_device
 from georama.wording import listing, nearest
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def of_images() -> list[str]:
     return found
 
 
-def find_model(spec: str, *, device: str = "auto", seed: int = 0) -> Adapter | ByPlace | MainJob:
+def find_model(spec: str, *, device: str = "auto", seed: int = 0) -> Any:
     """The model of a name, ready to be asked.
 
     Args:
@@ -65,12 +66,15 @@ def find_model(spec: str, *, device: str = "auto", seed: int = 0) -> Adapter | B
         device: Where networks run; "auto" is the graphics card, or the processor.
         seed: Of what is random.
 
+    Returns:
+        An `Adapter`; for models that answer by themselves, something with `answers`.
+
     Raises:
         UsageError: No model has that name, or it needs weights and none are given.
         DataError: The weights cannot be read, or belong to another model.
     """
     if spec.partition(":")[0] in FAMILIES and ":" in spec:
-        return foreign(spec, device)
+        return foreign(spec, find_device(device))
     name, _, weights = spec.partition("=")
     if name == BANDS:
         return OfChips(band_statistics, BANDS, BANDS)
@@ -121,8 +125,6 @@ def _of_position(name: str, weights: str) -> OfPosition:
 
 
 def _of_recipe(name: str, weights: str, device: str) -> OfChips:
-    from georama.learning import find_device
-
     kind, shown = recipes.find(name), name
     path = Path(weights)
     if not weights:
@@ -158,8 +160,6 @@ def _of_recipe(name: str, weights: str, device: str) -> OfChips:
 
 
 def _of_model(model: Any, name: str, device: str) -> OfChips:
-    from georama.learning import find_device
-
     device = find_device(device)
 
     def encode(chips: Chips) -> NDArray[np.float32]:
@@ -190,7 +190,7 @@ def _of_path(path: Path, device: str) -> Adapter:
     if path.suffix.lower() in VECTORS:
         return Precomputed.read(path)
     if path.is_dir() and (path / "config.json").is_file():
-        return foreign(f"hf:{path}", device)
+        return foreign(f"hf:{path}", find_device(device))
     if path.is_dir() and (path / "card.json").is_file():
         from georama.card import Card
         from georama.products.provenance import sha256_of
@@ -228,6 +228,6 @@ def _of_bare_weights(path: Path, device: str) -> Adapter:
         if any(key.endswith(sign) for key in tensors):
             return _of_recipe(name, str(path), device)
     if any(key.endswith("patch_embed.proj.weight") for key in tensors):
-        return foreign(f"vit:{path}", device)
+        return foreign(f"vit:{path}", find_device(device))
     encoder = load_location_weights(path)
     return OfPosition(encoder, sha256_of(path), path.stem)
