@@ -213,6 +213,7 @@ def test_a_damaged_part_is_computed_again_and_the_others_are_not(tmp_path):
     class Counting:
         name, fingerprint = "counting", "c"
         needs: Need = "lonlat"
+        cheap = False
 
         def __call__(self, shown):
             calls.append(len(shown))

@@ -75,6 +75,11 @@ class Adapter(Protocol):
         """A sum over its weights and settings: the same one gives the same vectors."""
         ...
 
+    @property
+    def cheap(self) -> bool:
+        """Whether asking it again costs less than to keep what it said."""
+        ...
+
     def __call__(self, shown: Shown) -> NDArray[np.float32]:
         """One vector a place, (n, width)."""
         ...
@@ -88,11 +93,13 @@ class OfPosition:
         encoder: Asked for points, or for shapes where places have them.
         fingerprint: Of its weights.
         name: By which tables know it.
+        cheap: Whether it is asked again rather than kept, as closed forms are.
     """
 
     encoder: LocationEncoder
     fingerprint: str
     name: str
+    cheap: bool = False
     needs: Need = "lonlat"
 
     def __call__(self, shown: Shown) -> NDArray[np.float32]:
@@ -119,6 +126,7 @@ class OfChips:
     fingerprint: str
     name: str
     needs: Need = "chips"
+    cheap: bool = False
 
     def __call__(self, shown: Shown) -> NDArray[np.float32]:
         """One vector a place; NaN where the chips show nothing."""
@@ -151,6 +159,7 @@ class Precomputed:
     fingerprint: str
     name: str
     needs: Need = "rows"
+    cheap: bool = True
 
     @classmethod
     def read(cls, path: Path) -> Precomputed:
@@ -268,6 +277,7 @@ class PositionAndDate:
     name: str = "position"
     needs: Need = "lonlat"
     fingerprint: str = "position and date"
+    cheap: bool = True
 
     def __call__(self, shown: Shown) -> NDArray[np.float32]:
         """Degrees, the point on the unit sphere, and the season; NaN where a date is unknown."""

@@ -294,7 +294,7 @@ def _models(
             found.append(_Answering(model, model.name))
             continue
         size = batch if model.needs == "chips" else POSITIONS_AT_ONCE
-        found.append(Features(model, store, size))
+        found.append(Features(model, None if model.cheap else store, size))
     names = [model.name for model in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(

@@ -121,7 +121,8 @@ def _of_position(name: str, weights: str) -> OfPosition:
         weights_of(name, weights or None)
     )  # fmt: skip
     # What comes with georama follows from its version, which is part of every key.
-    return OfPosition(encoder, name if file is None else sha256_of(file), name)
+    cheap = name == "world" or name not in recipes.names()
+    return OfPosition(encoder, name if file is None else sha256_of(file), name, cheap)
 
 
 def _of_recipe(name: str, weights: str, device: str) -> OfChips:
