@@ -34,7 +34,7 @@ KRIGING, NEIGHBOURS, MAIN = "kriging", "neighbours", "georama"
 WHOLE = (MAIN, KRIGING, NEIGHBOURS)
 """Models that answer by themselves, without a head on vectors."""
 VECTORS = (".npy", ".parquet")
-WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".tar", ".bin", ".npz", ".pkl", ".joblib")
+WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".tar", ".bin", ".npz", ".pkl")
 
 
 def named_models() -> list[str]:
