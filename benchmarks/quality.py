@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,97 +26,12 @@ from georama.heads.learners import Inputs, Learner, Linear, Neighbours
 from georama.heads.predictor import expected_error
 from georama.heads.trials import fit
 from georama.places import lonlat as centres_of
-from georama.sampling.splits import blocks
+from georama.protocols.location import Task, quality_tasks, split_of
 from georama.sources.labels import labelled
 from georama.sources.natural_earth import continent_of
 from georama.sources.targets import label_column
 from georama.trust.conformal import coverage
 from georama.verbs.embed import find_encoder
-
-
-@dataclass(frozen=True)
-class Task:
-    """One label, how it is split and what was wanted of it.
-
-    Attributes:
-        source: Name of the labelled set.
-        target: Column, or columns separated by commas.
-        split: "random", "blocks" with `edge`, "americas" (170 to 30 degrees west, trained on the
-            rest of the world), or "americas and Greenland" (the whole of both continents).
-        edge: Of the blocks in degrees.
-        most: Training places at the most.
-        tested: Test places at the most.
-    """
-
-    source: str
-    target: str
-    split: str = "blocks"
-    edge: float = 10.0
-    most: int = 6000
-    tested: int = 4000
-    kind: str | None = None
-    period: float | None = None
-
-    @property
-    def name(self) -> str:
-        """As it is called in the table and by --only."""
-        target = "shares" if "," in self.target else self.target
-        how = f"{self.edge:g}° blocks" if self.split == "blocks" else self.split
-        return f"{self.source} {target}, {how}"
-
-
-def _tasks() -> list[Task]:
-    climate = [
-        Task("pvcz", target, split, most=2000, tested=2000)
-        for split in ("random", "blocks", "americas", "americas and Greenland")
-        for target in ("temperature", "humidity", "irradiance", "wind")
-    ]
-    mosaiks = [
-        Task(f"mosaiks_{name}", "", edge=4.0)
-        for name in ("elevation", "forest_cover", "population", "nightlights")
-    ]
-    shares = ",".join(
-        ("higher_managerial", "lower_managerial", "intermediate", "small_employers",
-         "lower_supervisory", "semi_routine", "routine", "never_worked", "students")
-    )  # fmt: skip
-    return [
-        *climate,
-        *mosaiks,
-        Task("climate_stations", "temperature", edge=20.0),
-        Task("climate_stations", "precipitation", edge=20.0),
-        Task("climate_classes", "koppen", edge=4.0, kind="classification"),
-        Task("california_housing", "price", edge=0.25),
-        Task("london_nssec", shares, edge=0.03, kind="shares"),
-        Task("crop_calendar", "s1_sos_doy", edge=5.0, kind="circular", period=365),
-        Task("crop_calendar", "s2_sos_doy", edge=5.0, kind="circular", period=365),
-        Task("species_occurrences", "species", edge=0.25, kind="classification"),
-        Task("settlement_population", "", edge=4.0),
-        Task("country_of", "", edge=2.0, kind="classification"),
-        Task("timezone_of", "", edge=2.0, kind="classification"),
-        Task("sacramento", "", edge=0.05),
-        Task("pm10", "", edge=1.0),
-    ]
-
-
-def split_of(
-    task: Task, spots: NDArray[np.float64], seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions of training and of test places."""
-    generator = np.random.default_rng(seed)
-    order = generator.permutation(len(spots))
-    if task.split == "random":
-        cut = min(task.most, round(0.75 * len(spots)))
-        return order[:cut], order[cut : cut + task.tested]
-    if task.split == "americas":
-        test = (spots[:, 0] > -170) & (spots[:, 0] < -30)
-    elif task.split == "americas and Greenland":  # then no ice sheet is left to train on
-        test = np.isin(continent_of(spots), ("North America", "South America"))
-    else:
-        group = blocks(spots, task.edge)
-        chosen = generator.permutation(group.max() + 1)
-        share = 0.5 if task.source == "pvcz" else 0.25
-        test = np.isin(group, chosen[: max(1, round(share * len(chosen)))])
-    return order[~test[order]][: task.most], order[test[order]][: task.tested]
 
 
 def run(task: Task, encoder_name: str, seed: int, shared: Path | None) -> dict[str, Any]:
@@ -217,7 +131,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     given = parser.parse_args()
     results = []
-    for task in _tasks():
+    for task in quality_tasks():
         if given.only and not any(word in task.name for word in given.only):
             continue
         one = run(task, given.model, given.seed, given.shared)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 import georama
 from georama.errors import DataError, GeoramaError, UsageError
@@ -59,6 +60,20 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="The kit of real data that published packages carry.")
 app.add_typer(data_app, name="data")
+
+
+class _Judge(TyperGroup):
+    """Commands of `georama judge`, of which models need not be named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take anything that is no command for models and a protocol."""
+        if args and args[0] not in {*self.commands, "--help", "-h"}:
+            args = ["models", *args]
+        return super().parse_args(ctx, args)
+
+
+judge_app = typer.Typer(cls=_Judge, help="Benchmarks that one can believe: MODEL… PROTOCOL.")
+app.add_typer(judge_app, name="judge")
 
 Places = Annotated[
     Path, typer.Argument(help="CSV, GeoJSON, GeoPackage, Parquet or Shapefile of places.")
@@ -814,6 +829,97 @@ def search(
         made = [file for file in (out, map_out, map_out and map_out.with_suffix(".png")) if file]
         if made:
             print(f"\nWritten: {', '.join(str(file) for file in made)}")
+
+
+@judge_app.command("models")
+def judge_models(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL... PROTOCOL",
+            help="Models: world, sh10, presto=FILE, floro=FOLDER, hf:FOLDER, timm:NAME=FILE, "
+            "vectors.parquet, kriging, georama…; last, location or frozen.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder; by default PROTOCOL-judged.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the protocol, FILE:COLUMN of your own, or all; may be repeated."),
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="blocks, random…; may be repeated. Both of these without it."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Draws of the split.")] = 1,
+    fraction: Annotated[
+        list[float] | None, typer.Option(help="Of the training samples; may be repeated.")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="ridge, range, logistic or mlp; else the split's own.")
+    ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness/--no-robustness", help="Hide sensors one by one.")
+    ] = True,
+    cache: Annotated[Path | None, typer.Option(help="Folder where vectors are kept.")] = None,
+    kept: Annotated[
+        bool, typer.Option("--keep/--no-keep", help="Keep vectors for the next run.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    batch: Annotated[int, typer.Option(help="Images that a network sees at once.")] = 64,
+    sensor: Sensor = None,
+    bands: Bands = None,
+    plan: Plan = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Judge models by a protocol: frozen vectors, small heads, places apart, intervals.
+
+    The word models may be left out: georama judge world sh10 location
+    """
+    if len(names) < 2:
+        raise UsageError(
+            f"models and a protocol are wanted, got {names[0]} alone",
+            remedy="write georama judge world sh10 location",
+        )
+    from georama.verbs.judge_models import OUTPUTS, judge, main_scores
+
+    *models, protocol = names
+    out = out or Path(f"{protocol}-judged")
+    results = judge(
+        models,
+        protocol,
+        out=out,
+        tasks=task or (),
+        splits=split or (),
+        seeds=seeds,
+        fractions=fraction or (1.0,),
+        head=head,
+        robustness=robustness,
+        cache=cache,
+        kept=kept,
+        device=device,
+        batch=batch,
+        sensor=sensor,
+        bands=bands.split(",") if bands else None,
+        plan=plan,
+    )
+    if plan:
+        _note([*results.attrs["notes"], *(row["why"] for row in results.attrs["skipped"])])
+        told = results.attrs["plan"]
+        print(json.dumps(told, indent=1, ensure_ascii=False)) if as_json else _pairs(told)
+        return
+    if as_json:
+        print(results.to_json(orient="records", indent=1, force_ascii=False))
+        return
+    _show(main_scores(results).round({"value": 3, "low": 3, "high": 3, "seconds": 1}))
+    print(f"\n{results.attrs['sentence']}")
+    for curve in results.attrs["robustness"]:
+        if curve["worst_loss"] is not None:
+            print(
+                f"{curve['recipe']} on {curve['task']}: without some sensors at worst "
+                f"{curve['worst_loss']:.3f} {curve['metric']} below a refitted head"
+            )
+    print(f"\n{out}: {', '.join(OUTPUTS)}")
 
 
 def _note(notes: list[str]) -> None:

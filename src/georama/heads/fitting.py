@@ -137,14 +137,25 @@ def _looks(network: Any, chips: Pictures) -> list[torch.Tensor] | None:
 
 
 def tell(ask: Callable[[Any], torch.Tensor], chips: Pictures, size: int = 16) -> torch.Tensor:
-    """What a network tells of all places, `size` of them at a time and without gradients."""
+    """What a network tells of all places, `size` of them at a time and without gradients.
+
+    Batches go to the device that the network lies on; what it tells comes back.
+    """
     import torch
 
+    module = getattr(ask, "__self__", ask)
+    first = next(module.parameters(), None) if isinstance(module, torch.nn.Module) else None
+
+    def told(rows: slice) -> torch.Tensor:
+        batch = batch_of(chips, rows)
+        if first is None or first.device.type == "cpu":
+            return ask(batch)
+        if isinstance(batch, dict):
+            return ask({name: one.to(first.device) for name, one in batch.items()}).cpu()
+        return ask(batch.to(first.device)).cpu()
+
     with torch.no_grad():
-        parts = [
-            ask(batch_of(chips, slice(start, start + size)))
-            for start in range(0, places_of(chips), size)
-        ]
+        parts = [told(slice(start, start + size)) for start in range(0, places_of(chips), size)]
     return torch.cat(parts)
 
 

@@ -116,3 +116,41 @@ def with_interval(
         low, high = np.nanpercentile([one[name] for one in drawn], [ends, 100 - ends])
         found[name] = {"value": float(value), "low": float(low), "high": float(high)}
     return found
+
+
+def of_drawn_blocks(
+    scores: Callable[[NDArray[np.int64]], Mapping[str, float]],
+    block: NDArray[np.int64],
+    *,
+    level: float = 0.95,
+    draws: int = DRAWS // 2,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """The same for scores that do not add up over blocks: they are taken anew of every draw.
+
+    Args:
+        scores: Of the rows at these positions.
+        block: Of every row (n,).
+        level: Share of draws within the interval.
+        draws: How many.
+        seed: Of the draws.
+    """
+    total = scores(np.arange(len(block)))
+    order = np.argsort(block, kind="stable")
+    rows = np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
+    if len(rows) < 3:
+        none = float("nan")
+        return {k: {"value": float(v), "low": none, "high": none} for k, v in total.items()}
+    draw = np.random.default_rng(seed)
+    drawn = [
+        scores(np.concatenate([rows[i] for i in draw.integers(len(rows), size=len(rows))]))
+        for _ in range(draws)
+    ]
+    ends = 100 * (1 - level) / 2
+    found = {}
+    for name, value in total.items():
+        some = np.array([one[name] for one in drawn])
+        known = some[np.isfinite(some)]
+        low, high = np.percentile(known, [ends, 100 - ends]) if len(known) else (np.nan, np.nan)
+        found[name] = {"value": float(value), "low": float(low), "high": float(high)}
+    return found
