@@ -141,11 +141,7 @@ def test_skysense_refuses_several_processes(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("recipe", [
-    # encoders.spectral scatters bfloat16 into float32, which torch refuses.
-    pytest.param("scene", marks=pytest.mark.xfail(raises=RuntimeError, strict=False)),
-    "less_vit", "skysense",
-])  # fmt: skip
+@pytest.mark.parametrize("recipe", ["scene", "less_vit", "skysense"])
 def test_half_precision_runs_and_stands_on_the_card(
     recipe: str, scenes: list[Path], tmp_path: Path
 ) -> None:
