@@ -125,6 +125,10 @@ def test_datasets_of_one_s_own_come_with_their_extremes(tmp_path):
         (lambda t: t[t["Seed"] == 0], "a single seed, which tells nothing"),
         (lambda t: t.assign(frozen_or_full_ft="lora"), "full_ft or frozen, got 'lora'"),
         (lambda t: t.head(0), "has no rows"),
+        (
+            lambda t: t.assign(dataset=t["dataset"].where(t["Seed"] > 0)),
+            "dataset is blank in 6 rows",
+        ),
         (lambda t: t.assign(**{"test metric": "nan?"}), "a score is a number, a on pastis"),
     ],
 )

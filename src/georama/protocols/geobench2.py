@@ -227,7 +227,16 @@ def _read_runs(file: Path) -> pd.DataFrame:
         )
     if not len(table):
         raise DataError(f"{file} has no rows", remedy="give one row a model, dataset and seed")
-    odd = sorted(set(table["frozen_or_full_ft"]) - set(MODES))
+    blank = [
+        name for name in ("backbone", "dataset", "frozen_or_full_ft") if table[name].isna().any()
+    ]
+    if blank:
+        raise DataError(
+            f"every row of {file} names its model, dataset and mode, {blank[0]} is blank in "
+            f"{count(int(table[blank[0]].isna().sum()), 'row')}",
+            remedy="fill them in, or leave these rows out",
+        )
+    odd = sorted(set(table["frozen_or_full_ft"].astype(str)) - set(MODES))
     if odd:
         raise DataError(f"frozen_or_full_ft of {file} is {FULL} or {FROZEN}, got {odd[0]!r}")
     runs = table[list(COLUMNS)].rename(columns=COLUMNS)
