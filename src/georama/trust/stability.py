@@ -197,8 +197,9 @@ def rank_agreement(aggregated: pd.DataFrame) -> pd.DataFrame:
     """Kendall's tau-b between the columns."""
     from scipy.stats import kendalltau
 
+    tau: Any = kendalltau  # typed as a plain tuple
     names = list(aggregated.columns)
-    values = [[kendalltau(aggregated[a], aggregated[b]).statistic for b in names] for a in names]
+    values = [[float(tau(aggregated[a], aggregated[b])[0]) for b in names] for a in names]
     return pd.DataFrame(values, index=names, columns=names)
 
 
