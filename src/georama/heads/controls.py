@@ -16,6 +16,18 @@ MOST_PIXELS = 20_000
 TREES = 100
 
 
+def forest(*, by_class: bool, seed: int = 0, trees: int = TREES) -> Any:
+    """A random forest of scikit-learn, not yet fitted; NaN may be among what it reads."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    # `max_features` of a third and two in a leaf do well on few, noisy rows.
+    options: dict[str, Any] = {
+        "n_estimators": trees, "min_samples_leaf": 2, "max_features": 0.33, "n_jobs": 1,
+        "random_state": seed,
+    }  # fmt: skip
+    return (RandomForestClassifier if by_class else RandomForestRegressor)(**options)
+
+
 class Forest:
     """A random forest pixel by pixel, or chip by chip.
 
@@ -35,20 +47,12 @@ class Forest:
 
     def fit(self, chips: Chips, truth: NDArray[Any]) -> Forest:
         """Learn from chips and their truth, as `Task.loss` takes it."""
-        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-
         self.origin = (float(chips.lonlat[0, 0]), float(chips.lonlat[0, 1]))
         x, y = self._rows(chips), np.asarray(truth).ravel()
         known = (y >= 0) if self.task.told_by_class else np.isfinite(y)
         rows = np.flatnonzero(known)
         rows = np.random.default_rng(self.seed).permutation(rows)[:MOST_PIXELS]
-        # `max_features` of a third and two in a leaf do well on few, noisy rows.
-        options: dict[str, Any] = {
-            "n_estimators": TREES, "min_samples_leaf": 2, "max_features": 0.33, "n_jobs": 1,
-            "random_state": self.seed,
-        }  # fmt: skip
-        kind = RandomForestClassifier if self.task.told_by_class else RandomForestRegressor
-        self.model = kind(**options).fit(x[rows], y[rows])
+        self.model = forest(by_class=self.task.told_by_class, seed=self.seed).fit(x[rows], y[rows])
         return self
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
