@@ -17,7 +17,8 @@ from georama.encoders.spectral import SpectralEncoder, band_codes
 from georama.errors import DataError, UsageError
 from georama.heads.tasks import Task
 from georama.objectives.scenes import SceneLearner
-from georama.recipes.scene import Scene
+from georama.recipes.scene import SHIPPED, Scene
+from samples import SHARED, needs
 
 SMALL = {
     "width": 32, "depth": 3, "heads": 4, "filters": 4, "pretrained": False, "frozen": False
@@ -220,3 +221,48 @@ def test_fitted_to_classes_it_is_saved_and_loaded_to_the_same(tmp_path: Path) ->
     np.testing.assert_array_equal(again.predict(chips), told)
     with pytest.raises(DataError, match="none of them"):
         fitted.predict(chips_of(SENSORS["sentinel-1"].bands, side=8))
+
+
+@pytest.mark.claim
+@needs("eurosat_ms")
+def test_what_was_learned_helps_with_few_labels() -> None:
+    """Logistic models on 56 of 140 chips: shipped vectors beat untrained ones and raw bands."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from georama.sampling.cutting import read_chips
+    from georama.sources.scene_labels import chip_table
+    from georama.sources.scenes import open_scene
+
+    table = chip_table(SHARED / "eurosat_ms", None)
+    names, codes = np.unique(table.labels.astype(str), return_inverse=True)
+    # As the files have them: B8A comes last.
+    bands = [*(f"B{i:02d}" for i in range(1, 13)), "B8A"]
+    first = open_scene(table.paths[0], sensor_name="sentinel-2-l1c", bands=bands)
+    chips = read_chips(first, table, codes.astype(np.float32)).chips
+    flat = chips.values.reshape(*chips.values.shape[:3], -1)
+    read = {
+        "shipped": Scene()(chips),
+        "untrained": Scene(pretrained=False)(chips),
+        "raw bands": np.concatenate([flat.mean(-1), flat.std(-1)], axis=2).reshape(len(chips), -1),
+    }
+    parts = StratifiedShuffleSplit(8, train_size=56, random_state=0)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    right = {k: cross_val_score(model, x, codes, cv=parts).mean() for k, x in read.items()}
+    assert len(names) == 10
+    assert right["shipped"] > right["raw bands"] + 0.03
+    assert right["shipped"] > right["untrained"] + 0.1
+
+
+def test_the_shipped_weights_are_found_small_and_any_bands_go_in() -> None:
+    scene = Scene()
+    assert sum(p.stat().st_size for p in SHIPPED.iterdir()) < 20e6
+    assert Scene.load().card.licence.startswith("Apache-2.0")
+    for sensor in ("rgbn", "landsat-8-l1", "sentinel-1"):
+        vectors = scene(chips_of(SENSORS[sensor].bands, n=2))
+        assert vectors.shape == (2, 384)
+        assert np.isfinite(vectors).all()
+    with pytest.raises(UsageError, match=r"does not fit this Scene .* pretrained=False"):
+        Scene(width=64)(chips_of(SENSORS["rgbn"].bands, n=1))
