@@ -439,7 +439,7 @@ class Frozen:
             chips = replace(chips, values=means.astype(np.float32))
         if not dense:
             return recipe(chips)
-        encoder = recipe._ready()
+        encoder = recipe.encoder().eval()
         return tell(lambda batch: encoder(batch)[-1], chips, 8).numpy().astype(np.float16)
 
 

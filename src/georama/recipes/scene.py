@@ -109,7 +109,7 @@ class Scene:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             head: Any = self.head
-            return with_head(self._encoder(), task, head, bands=len(bands), frozen=self.frozen)
+            return with_head(self.encoder(), task, head, bands=len(bands), frozen=self.frozen)
 
     def pretrain(
         self,
@@ -156,7 +156,7 @@ class Scene:
             # Beside a teacher, pixels are told so that nothing of them is lost, no more.
             asked = self._teacher(teacher)
             learner = SceneLearner(
-                self._encoder(), pixels=1.0 if asked is None else 0.05, teacher=asked
+                self.encoder(), pixels=1.0 if asked is None else 0.05, teacher=asked
             ).to(course.device)
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
@@ -296,7 +296,7 @@ class Scene:
                  "seed")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
-    def _encoder(self) -> Any:
+    def encoder(self) -> Any:
         """The encoder with what it has learned, or new."""
         import torch
 
@@ -327,7 +327,7 @@ class Scene:
         The second keeps an encoder that goes on with other scenes from forgetting.
         """
         if not path:
-            return self._encoder() if self.pretrained else None
+            return self.encoder() if self.pretrained else None
         from georama.encoders.checkpoints import read_tensors
         from georama.encoders.galileo import Galileo
 
@@ -341,7 +341,7 @@ class Scene:
                 network = replace(self, pretrained=False).network(self.bands, self.task)
                 network.load_state_dict({k: torch.from_numpy(v) for k, v in self.tensors.items()})
             else:
-                network = self._encoder()
+                network = self.encoder()
             self._run = network.eval().requires_grad_(False)
         return self._run
 
