@@ -51,6 +51,12 @@ def test_any_bands_give_a_vector_and_unknown_ones_do_not_matter(some: set[int], 
     np.testing.assert_array_equal(scene(changed), scene(loud))
 
 
+def test_untrained_vectors_follow_from_the_seed() -> None:
+    chips = chips_of(SENSORS["rgbn"].bands, n=2)
+    np.testing.assert_array_equal(Scene(**SMALL)(chips), Scene(**SMALL)(chips))
+    assert (Scene(**SMALL)(chips) != Scene(**SMALL, seed=1)(chips)).any()
+
+
 def test_the_order_of_bands_does_not_matter() -> None:
     bands = SENSORS["sentinel-2-l2a"].bands
     chips = chips_of(bands)

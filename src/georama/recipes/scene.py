@@ -297,15 +297,17 @@ class Scene:
         return {name: getattr(self, name) for name in names}
 
     def encoder(self) -> Any:
-        """The encoder with what it has learned, or new."""
+        """The encoder with what it has learned, or new of the seed."""
         import torch
 
         from georama.encoders.spectral import SpectralEncoder
 
-        encoder = SpectralEncoder(
-            patch_px=self.patch_px, width=self.width, depth=self.depth, heads=self.heads,
-            filters=self.filters,
-        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            encoder = SpectralEncoder(
+                patch_px=self.patch_px, width=self.width, depth=self.depth, heads=self.heads,
+                filters=self.filters,
+            )  # fmt: skip
         if not self.pretrained:
             return encoder
         learned = self.tensors or load_model(SHIPPED, "Scene").tensors
