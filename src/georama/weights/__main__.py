@@ -95,9 +95,32 @@ def train_scene(out: Path, *, steps: int = 2200, seed: int = 0) -> Scene:
         training={**_run("scene", steps, seed, start), **scene.card.training},
     )
     small = {key: value.astype(np.float16) for key, value in scene.tensors.items()}
-    scene = replace(scene, card=card, tensors=small)
+    scene = replace(scene, tensors=small)
+    scene = replace(scene, card=replace(card, scores=scene_scores(scene)))
     scene.save(out)
     return scene
+
+
+def scene_scores(scene: Scene) -> dict[str, Any]:
+    """What its vectors tell of bands that it was not shown, on scenes that it never saw."""
+    brandenburg = cut_unlabelled(packaged_scene("brandenburg"), 64, most=160)
+    alabama = packaged_scene("alabama")
+    east = cut_unlabelled(
+        alabama, 64, columns=slice(alabama.grid.shape[1] // 2, None), most=160
+    )  # fmt: skip
+    untrained = replace(scene, tensors={}, pretrained=False)
+    return {
+        "command": "python -m georama.weights --only scene",
+        "what": "median over bands of the R2 of a band's mean that was hidden",
+        **{
+            name: {
+                "this": next(iter(scene.judge_scenes([chips]).values())),
+                "untrained": next(iter(untrained.judge_scenes([chips]).values())),
+            }
+            for name, chips in (("brandenburg", brandenburg), ("east of alabama", east))
+        },
+        "tasks": "docs/imagery.md, by benchmarks/imagery.py",
+    }
 
 
 def scene_sets(side: int = 64) -> dict[str, Chips]:
