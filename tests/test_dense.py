@@ -102,6 +102,24 @@ def test_pixels_know_their_square_over_what_is_known_of_it() -> None:
     assert read[1, 5, 5] == pytest.approx(own[3:, 3:].mean(), abs=1e-5)
 
 
+def test_the_head_of_pixels_keeps_the_one_map_that_it_reads() -> None:
+    torch.manual_seed(0)
+    network = with_head(encoder("patches"), COVER, "pixels", bands=4, frozen=True).eval()
+    batch = some().batch()
+    said = network.look(batch)
+    assert len(said) == 1
+    told = network.answer(network.encoder(batch.padded(4)), batch)
+    torch.testing.assert_close(network.answer(said, batch), told)
+
+
+def test_chips_can_be_learned_from_one_at_a_time() -> None:
+    torch.manual_seed(0)
+    network = with_head(encoder("patches"), USE, "pixels", bands=4).train()
+    told = network(some(1, 8, 8).batch())
+    assert torch.isfinite(told).all()
+    USE.loss(told, torch.tensor([1])).backward()
+
+
 def test_the_head_of_pixels_wants_to_know_how_many_bands() -> None:
     with pytest.raises(UsageError, match="take one of upernet, linear and unet"):
         with_head(encoder("unet"), COVER, "pixels")

@@ -225,6 +225,11 @@ def test_fitted_to_classes_it_is_saved_and_loaded_to_the_same(tmp_path: Path) ->
     assert (told.argmax(1) == truth).mean() > 0.9
     again = Scene.load(fitted.save(tmp_path / "fitted"))
     np.testing.assert_array_equal(again.predict(chips), told)
+    # Begun from scratch, but what it has learned is where a further fit starts.
+    further = again.fit(chips, truth, task, steps=1, batch=8, rate=1e-9)
+    for key, value in fitted.tensors.items():
+        if key.startswith("encoder."):
+            np.testing.assert_allclose(further.tensors[key], value, atol=1e-6)
     with pytest.raises(DataError, match="none of them"):
         fitted.predict(chips_of(SENSORS["sentinel-1"].bands, side=8))
 

@@ -3,7 +3,7 @@
 Z. Xiong et al. 2024, arXiv 2403.15356 (DOFA), make the weights of a band's patch embedding from its
 wavelength with a transformer. Here they are a mix of a few learned filters, and the mix follows
 from wavelength, width, kind and role of the band, so that radar, heat and height have a place too.
-What is unknown adds nothing, and the sum over bands is divided by how many are known.
+What is unknown adds nothing, and the sum over bands is divided by the root of how many are known.
 """
 
 from __future__ import annotations

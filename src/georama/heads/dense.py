@@ -209,7 +209,12 @@ class PooledPixels(nn.Module):
         mean = mean_over_known(pixels, batch.known, (1, 3, 4))
         square = mean_over_known(pixels.square(), batch.known, (1, 3, 4))
         spread = (square - mean.square()).clamp(min=1e-6).sqrt()
-        return self.layers(self.scale(torch.cat([mean, spread, vectors], dim=1)))
+        read = torch.cat([mean, spread, vectors], dim=1)
+        if self.training and len(read) == 1:
+            # One place has no spread of its own: it is scaled by what earlier batches had.
+            past = self.scale.running_mean, self.scale.running_var
+            return self.layers(nn.functional.batch_norm(read, *past))
+        return self.layers(self.scale(read))
 
 
 def _around(x: Tensor) -> Tensor:
@@ -258,13 +263,15 @@ class WithHead(nn.Module):
         return self.answer(self.look(batch), batch)
 
     def look(self, batch: Batch | Mapping[str, Batch]) -> list[Tensor]:
-        """What the encoder says: the maps of a padded batch, or the vectors (b, width) alone."""
+        """What the encoder says: maps of a padded batch that the head reads, or vectors alone."""
         learns = torch.is_grad_enabled() and not self.frozen
         with torch.set_grad_enabled(learns):
             if not self.dense:
                 return [self.encoder.pooled(batch)]
             whole = batch if isinstance(batch, Mapping) else batch.padded(max(self.encoder.strides))
-            return self.encoder(whole)
+            maps = self.encoder(whole)
+            # What is kept of every place need not hold what no head asks for.
+            return maps[-1:] if isinstance(self.head, PixelHead) else maps
 
     def answer(self, said: list[Tensor], batch: Batch | Mapping[str, Batch]) -> Tensor:
         """What the head makes of what the encoder said of a batch."""

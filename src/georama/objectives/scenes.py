@@ -20,8 +20,8 @@ TEACHER_PIXEL_M = (5.0, 40.0)
 class SceneLearner(nn.Module):
     """An encoder and what reads its tokens in training: a guess of pixels, and of a teacher's.
 
-    Of every place bands and patches are hidden, and all bands of all patches are guessed (Z. Xie
-    et al. 2021, arXiv 2111.09886). A teacher sees the whole place, and its patches are told from
+    Of every place bands and patches are hidden, and what was hidden is guessed (Z. Xie et al.
+    2021, arXiv 2111.09886). A teacher sees the whole place, and its patches are told from
     what the encoder was left with.
 
     Args:

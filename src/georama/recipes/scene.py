@@ -71,7 +71,8 @@ class Scene:
         pretrained: Start from what `pretrain` has learned, or from the shipped weights where
             nothing was; else from scratch.
         frozen: Leave the encoder as it is when fitting: a hundredth of the work, and the better
-            way with few labels.
+            way with few labels. From scratch this leaves it at random, which is a control; to
+            train all of it, set this to False too.
         seed: Of initial values and batches.
         bands: That it was fitted to, in their order.
         task: That it was fitted for.
@@ -244,16 +245,21 @@ class Scene:
             rate: Peak learning rate; without it 0.003 for a head alone, 0.0005 with the encoder.
             decay: Weight decay of the matrices.
             report: Called with a line of losses now and then.
+
+        Returns:
+            The recipe fitted; a further `fit` starts from its encoder.
         """
         from georama.heads.fitting import fit_on
 
         network = self.network(chips.bands, task)
-        return fit_on(
+        fitted = fit_on(
             self, network, chips, truth, task,
             {"pretrained": self.pretrained, "frozen": self.frozen},
             steps=steps, batch=batch, decay=decay, report=report,
             rate=rate or (3e-3 if self.frozen else 5e-4),
         )  # fmt: skip
+        # What it has learned is not to be thrown away by the next.
+        return replace(fitted, pretrained=True)
 
     def predict(self, chips: Chips) -> NDArray[np.float32]:
         """Probabilities of classes or amounts in their unit, (n, outputs[, h, w])."""
