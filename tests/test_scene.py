@@ -122,7 +122,7 @@ def test_a_teacher_is_asked_blind_and_followed_in_what_places_differ_by() -> Non
     teacher = Echo()
     learner = SceneLearner(
         SpectralEncoder(width=32, depth=3, heads=4, filters=4), band_share=0.0, hidden_share=0.0,
-        teacher=teacher,
+        teacher=teacher, teacher_pixel_m=(5.0, 40.0),
     )  # fmt: skip
     assert not any("Echo" in name or "told" in name for name in learner.state_dict())
     optimiser = torch.optim.Adam(learner.parameters(), 3e-3)

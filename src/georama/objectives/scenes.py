@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,6 @@ from georama.encoders.spectral import SpectralEncoder, SpectralGuess, cells, sca
 
 FEWEST = 2
 """Bands that stay at least, where there are as many."""
-TEACHER_PIXEL_M = (5.0, 40.0)
-"""Pixels that the teacher has seen the like of."""
 
 
 class SceneLearner(nn.Module):
@@ -30,6 +29,8 @@ class SceneLearner(nn.Module):
         band_share: Of the bands, on average.
         pixels: Weight of the guess of pixels.
         teacher: Gives maps of a batch on the encoder's patches; None for no such lesson.
+        teacher_pixel_m: Pixels that the teacher has seen the like of, from and to; others are no
+            lesson.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class SceneLearner(nn.Module):
         band_share: float = 0.2,
         pixels: float = 1.0,
         teacher: Any = None,
+        teacher_pixel_m: tuple[float, float] = (0.0, math.inf),
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.hidden_share, self.band_share, self.pixels = hidden_share, band_share, pixels
+        self.teacher_pixel_m = teacher_pixel_m
         self.guess = SpectralGuess(encoder.patch_px, encoder.width)
         # In a list, so that its weights are neither trained nor kept.
         self._teacher = [] if teacher is None else [teacher.eval().requires_grad_(False)]
@@ -75,7 +78,7 @@ class SceneLearner(nn.Module):
         unseen = cells(hidden.expand_as(batch.known).flatten(0, 1).to(truth.dtype), patch) * known
         off = (self.guess(last, batch.bands) - truth).square() * unseen
         found = {"pixels": self.pixels * off.sum() / unseen.sum().clamp(min=1.0)}
-        if self._teacher and TEACHER_PIXEL_M[0] <= batch.pixel_m <= TEACHER_PIXEL_M[1]:
+        if self._teacher and self.teacher_pixel_m[0] <= batch.pixel_m <= self.teacher_pixel_m[1]:
             found["teacher"] = self._lesson(batch, last)
         return found
 

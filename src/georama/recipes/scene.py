@@ -12,6 +12,7 @@ what a larger model, Galileo (G. Tseng et al. 2025, arXiv 2502.09356), says of t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,14 +47,18 @@ CARD = Card(
     "small and has seen a few scenes of a few sensors, not a global archive.",
     licence="Apache-2.0",
     known_limits=(
-        "With few labels it beats raw bands and itself untrained on Sentinel-2 (docs/imagery.md); "
-        "on 8-bit Landsat it does not.",
+        (
+            "With few labels it beats raw bands and itself untrained on Sentinel-2 (docs/imagery.md); "
+            "on 8-bit Landsat it does not."
+        ),
         "Numbers that are no calibrated reflectance look strange to it until it is fitted.",
         "Dates are read one by one and averaged.",
     ),
 )
 
 
+GALILEO_PIXEL_M = (5.0, 40.0)
+"""Pixels that Galileo has seen the like of."""
 SHIPPED = Path(__file__).parents[1] / "weights" / "scene"
 
 
@@ -159,8 +164,9 @@ class Scene:
             # Beside a teacher, pixels are told so that nothing of them is lost, no more.
             asked = self._teacher(teacher)
             learner = SceneLearner(
-                self.encoder(), pixels=1.0 if asked is None else 0.05, teacher=asked
-            ).to(course.device)
+                self.encoder(), pixels=1.0 if asked is None else 0.05, teacher=asked,
+                teacher_pixel_m=GALILEO_PIXEL_M if teacher else (0.0, math.inf),
+            ).to(course.device)  # fmt: skip
 
             def loss_at(step: int) -> dict[str, torch.Tensor]:
                 draw = np.random.default_rng([self.seed, step])
@@ -250,7 +256,10 @@ class Scene:
             The recipe fitted; a further `fit` starts from its encoder.
         """
         from georama.heads.fitting import fit_on
+        from georama.progress import tell as note
 
+        if self.frozen and not self.pretrained:
+            note("the encoder stays at random: frozen=False (--set frozen=false) trains it too")
         network = self.network(chips.bands, task)
         fitted = fit_on(
             self, network, chips, truth, task,

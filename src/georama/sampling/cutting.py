@@ -140,10 +140,12 @@ def cut_scenes(
             if s not in opened:
                 opened[s] = stack.enter_context(held(scenes[s]))
             pixels = opened[s](rows, columns)
-            if not np.isfinite(pixels).any():
+            # A label where no band shows anything is nothing to learn from or to be scored on.
+            truth = np.where(np.isfinite(pixels).any(axis=0), truth, np.nan if amounts else -1.0)
+            if not (np.isfinite(truth) if amounts else truth >= 0).any():
                 continue
             values.append(pixels)
-            truths.append(truth)
+            truths.append(truth.astype(np.float32))
             centres.append((s, row + chip_px / 2, column + chip_px / 2))
             days.append(scenes[s].day)
             where.append((s, row // chip_px, column // chip_px))
