@@ -54,8 +54,10 @@ def rows_chart(
         return _TOP + _ROW * (row + 0.5)
 
     parts = [
-        f'<svg class="chart" viewBox="0 0 {_WIDE} {tall}" role="img" '
-        f'aria-label="{escape(title, quote=True)}">'
+        (
+            f'<svg class="chart" viewBox="0 0 {_WIDE} {tall}" role="img" '
+            f'aria-label="{escape(title, quote=True)}">'
+        )
     ]
     for x in round_steps(low, high):
         at = f"{across(x):.1f}"
@@ -126,8 +128,10 @@ def order_matrix(names: Sequence[str], above: Sequence[Sequence[float]]) -> str:
     side = min(21.0, (_WIDE - left - 10) / max(count, 1))
     tall = 24 + side * count
     parts = [
-        f'<svg class="chart" viewBox="0 0 {_WIDE} {tall:.0f}" role="img" '
-        'aria-label="Share of draws in which one model is above another">'
+        (
+            f'<svg class="chart" viewBox="0 0 {_WIDE} {tall:.0f}" role="img" '
+            'aria-label="Share of draws in which one model is above another">'
+        )
     ]
     for i, name in enumerate(names):
         x, y = left + side * (i + 0.5), 20 + side * (i + 0.5)

@@ -23,7 +23,7 @@ def page(
         heading: Of the page, plain text.
         verdict: What it shows in a sentence or two, plain text.
         sections: HTML; empty ones are left out.
-        footer: HTML.
+        footer: The last line, plain text.
         scripts: Script elements.
     """
     style = files("georama.products").joinpath("report.css").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def page(
         f"<h1>{escape(heading)}</h1>\n"
         f'<p class="verdict">{escape(verdict)}</p>\n'
         + "\n".join(part for part in sections if part)
-        + f"\n<footer>{footer}</footer>\n</main>\n{scripts}</body></html>\n"
+        + f"\n<footer>{escape(footer)}</footer>\n</main>\n{scripts}</body></html>\n"
     )
 
 
@@ -82,8 +82,20 @@ def figure(title: str, words: str, drawing: str) -> str:
     )
 
 
+def figures(drawn: Iterable[tuple[str, str, str]]) -> str:
+    """Drawings side by side: title, words and SVG of each."""
+    boxes = "".join(figure(*one) for one in drawn)
+    return f'<div class="charts">{boxes}</div>' if boxes else ""
+
+
+def notes_list(notes: Iterable[object]) -> str:
+    """What was dropped, guessed or fallen back to; "" where there is nothing to tell."""
+    items = "".join(f"<li>{escape(str(note))}</li>" for note in notes)
+    return f"<h3>Notes</h3><ul>{items}</ul>" if items else ""
+
+
 def provenance_section(made: Mapping[str, Any]) -> str:
-    """Where the page comes from, folded."""
+    """Command, inputs and versions, folded away."""
     if not made:
         return ""
     return (
