@@ -922,6 +922,36 @@ def judge_models(
     print(f"\n{out}: {', '.join(OUTPUTS)}")
 
 
+@judge_app.command("leaderboard")
+def judge_leaderboard(
+    folder: Annotated[
+        Path, typer.Argument(help="Raw results of GEO-Bench-2: a folder a submission, or a CSV.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder; by default FOLDER-judged.")] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="A capability, like Core; may be repeated.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Of the bootstraps that doubt the ranks.")] = 1000,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Recompute a leaderboard from its raw runs, and say which of its ranks are noise."""
+    from georama.verbs.judge_leaderboard import KEYS, OUTPUTS, leaderboard, spoken
+
+    out = out or Path(f"{folder.resolve().stem}-judged")
+    table = leaderboard(folder, out=out, groups=group or (), draws=draws, seed=seed)
+    _note(table.attrs["notes"])
+    if as_json:
+        print(table.to_json(orient="records", indent=1, force_ascii=False))
+        return
+    for (mode, name), part in table.groupby(KEYS, sort=False):
+        print(f"{name}, {mode}: {table.attrs['sentences'][f'{name}, {mode}']}.")
+        _show(spoken(part))
+        print()
+    print(f"{table.attrs['sentence']}\n\n{out}: {', '.join(OUTPUTS)}")
+
+
 def _note(notes: list[str]) -> None:
     """Tell on standard error what was dropped, guessed or fallen back to."""
     from georama.progress import told
