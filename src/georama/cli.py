@@ -952,6 +952,66 @@ def judge_leaderboard(
     print(f"{table.attrs['sentence']}\n\n{out}: {', '.join(OUTPUTS)}")
 
 
+@judge_app.command("audit")
+def judge_audit(
+    table: Places,
+    split: Annotated[str, typer.Option(help="Column that tells test from training.")],
+    target: Annotated[
+        str | None, typer.Option(help="Column that a control learns; nothing is scored without.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Of the target: classification or regression.")
+    ] = None,
+    place: Annotated[str | None, typer.Option(help="Column that names the place.")] = None,
+    elevation: Annotated[str | None, typer.Option(help="Column of metres.")] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Column that a model reads; may be repeated. Else all."),
+    ] = None,
+    footprint: Annotated[
+        float | None, typer.Option(help="Side in metres of the square that a row stands for.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default TABLE-audited.")] = None,
+    lon: Lon = None,
+    lat: Lat = None,
+    crs: Crs = None,
+    layer: Layer = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Audit the split of a table of places: copies, neighbours, dates on both sides, shortcuts."""
+    from georama.verbs.judge_audit import OUTPUTS, as_dict, audit_table
+
+    out = out or Path(f"{table.stem}-audited")
+    found, notes = audit_table(
+        table,
+        split,
+        out=out,
+        target=target,
+        kind=kind,
+        place=place,
+        elevation=elevation,
+        inputs=columns or (),
+        footprint_m=footprint,
+        lon=lon,
+        lat=lat,
+        crs=crs,
+        layer=layer,
+        seed=seed,
+    )
+    _note(notes)
+    if as_json:
+        from georama.products.provenance import as_json as told
+
+        print(told(as_dict(found), indent=1))
+        return
+    print(f"{found.sentence}\n")
+    for one in found.findings:
+        print(f"{'LEAK' if one.leak else 'ok  '}  {one.name}: {one.sentence}")
+    print(f"\n{out}: {', '.join(OUTPUTS)}")
+
+
 def _note(notes: list[str]) -> None:
     """Tell on standard error what was dropped, guessed or fallen back to."""
     from georama.progress import told

@@ -70,14 +70,15 @@ def _overview(found: Mapping[tuple[str, str], Stability]) -> str:
         tau = one.tau.to_numpy()
         rows.append((
             f"{group}, {_MODES.get(mode, mode)}", str(len(one.models)),
-            listing(one.leaders, most=3), f"{len(one.swaps)} of {len(one.models) - 1}",
+            f"{len(one.swaps)} of {len(one.models) - 1}",
             number(float(tau.min())), number(one.critical_difference), number(one.friedman_p),
+            listing(one.leaders),
         ))  # fmt: skip
     head = (
-        "capability", "models", "may be the best", "neighbours in noise", "lowest tau",
-        "critical difference", "p of Friedman",
+        "capability", "models", "neighbours in noise", "lowest tau",
+        "critical difference", "p of Friedman", "may be the best",
     )  # fmt: skip
-    return table(head, rows, tight=True)
+    return table(head, rows, tight=True, words=True)
 
 
 def _drawn(one: Stability) -> str:
@@ -123,7 +124,7 @@ def _drawn(one: Stability) -> str:
                 spans={"s1": ends}, tips=tips,
             ),
         ),
-    ])  # fmt: skip
+    ], large=True)  # fmt: skip
 
 
 def _ranked(own: pd.DataFrame) -> str:

@@ -59,12 +59,30 @@ def listed(value: Any) -> str:
     return escape(str(value))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = False) -> str:
-    """A table of plain texts, the first column left-aligned; it scrolls where it is too wide."""
-    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    tight: bool = False,
+    words: bool = False,
+) -> str:
+    """A table of plain texts; it scrolls where it is too wide.
+
+    Args:
+        head: Names of the columns.
+        rows: Cells; the first column is left-aligned.
+        tight: Small letters.
+        words: The last column holds sentences.
+    """
+    looks = ["" for _ in head[1:]]
+    if words:
+        looks[-1] = ' class="words"'
+    names = "".join(
+        f"<th{look}>{escape(name)}</th>" for name, look in zip(head, ["", *looks], strict=True)
+    )
     body = "".join(
         f'<tr><td class="name">{escape(first)}</td>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+        + "".join(f"<td{look}>{escape(cell)}</td>" for cell, look in zip(rest, looks, strict=True))
         + "</tr>"
         for first, *rest in rows
     )
@@ -82,10 +100,11 @@ def figure(title: str, words: str, drawing: str) -> str:
     )
 
 
-def figures(drawn: Iterable[tuple[str, str, str]]) -> str:
-    """Drawings side by side: title, words and SVG of each."""
+def figures(drawn: Iterable[tuple[str, str, str]], *, large: bool = False) -> str:
+    """Drawings side by side, large ones in pairs: title, words and SVG of each."""
     boxes = "".join(figure(*one) for one in drawn)
-    return f'<div class="charts">{boxes}</div>' if boxes else ""
+    look = "charts large" if large else "charts"
+    return f'<div class="{look}">{boxes}</div>' if boxes else ""
 
 
 def notes_list(notes: Iterable[object]) -> str:
