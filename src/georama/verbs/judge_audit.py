@@ -17,7 +17,7 @@ import pandas as pd
 from georama.errors import DataError, UsageError
 from georama.heads.controls import forest
 from georama.places import lonlat, row_numbers
-from georama.sources.columns import plain
+from georama.sources.columns import find_coordinates, plain
 from georama.sources.tables import read_places
 from georama.sources.targets import label_column, test_side
 from georama.trust.audit import Audit, Samples, audit, squares
@@ -60,7 +60,8 @@ def audit_table(
         kind: Classification or regression where the column does not tell.
         place: Column that names the place of each row; without one, equal positions are one.
         elevation: Column of metres; found by its usual names without one.
-        inputs: Columns that a model reads; without any, all other columns of numbers.
+        inputs: Columns that a model reads; without any, all other columns of numbers but
+            coordinates.
         footprint_m: Side of the square that a row stands for; areas of the table have their own.
         lon: Column of the longitude.
         lat: Column of the latitude.
@@ -96,7 +97,9 @@ def audit_table(
             remedy=f"use one of {listing(nearest(target, columns), most=8)}",
         )
     elevation = elevation or next((c for c in columns if plain(c) in ELEVATIONS), None)
-    apart = {split, target, place, "start", "end"}
+    # Position is a shortcut to be found, not part of what a model reads, unless it is asked for.
+    where = [lon, lat] if lon or lat else [*(find_coordinates(columns) or ())]
+    apart = {split, target, place, "start", "end", *where}
     read = [*inputs] or [
         name
         for name in columns
