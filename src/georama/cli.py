@@ -922,6 +922,96 @@ def judge_models(
     print(f"\n{out}: {', '.join(OUTPUTS)}")
 
 
+@judge_app.command("leaderboard")
+def judge_leaderboard(
+    folder: Annotated[
+        Path, typer.Argument(help="Raw results of GEO-Bench-2: a folder a submission, or a CSV.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder; by default FOLDER-judged.")] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="A capability, like Core; may be repeated.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Of the bootstraps that doubt the ranks.")] = 1000,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Recompute a leaderboard from its raw runs, and say which of its ranks are noise."""
+    from georama.verbs.judge_leaderboard import KEYS, OUTPUTS, leaderboard, spoken
+
+    out = out or Path(f"{folder.resolve().stem}-judged")
+    table = leaderboard(folder, out=out, groups=group or (), draws=draws, seed=seed)
+    _note(table.attrs["notes"])
+    if as_json:
+        print(table.to_json(orient="records", indent=1, force_ascii=False))
+        return
+    for (mode, name), part in table.groupby(KEYS, sort=False):
+        print(f"{name}, {mode}: {table.attrs['sentences'][f'{name}, {mode}']}.")
+        _show(spoken(part))
+        print()
+    print(f"{table.attrs['sentence']}\n\n{out}: {', '.join(OUTPUTS)}")
+
+
+@judge_app.command("audit")
+def judge_audit(
+    table: Places,
+    split: Annotated[str, typer.Option(help="Column that tells test from training.")],
+    target: Annotated[
+        str | None, typer.Option(help="Column that a control learns; nothing is scored without.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Of the target: classification or regression.")
+    ] = None,
+    place: Annotated[str | None, typer.Option(help="Column that names the place.")] = None,
+    elevation: Annotated[str | None, typer.Option(help="Column of metres.")] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Column that a model reads; may be repeated. Else all."),
+    ] = None,
+    footprint: Annotated[
+        float | None, typer.Option(help="Side in metres of the square that a row stands for.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default TABLE-audited.")] = None,
+    lon: Lon = None,
+    lat: Lat = None,
+    crs: Crs = None,
+    layer: Layer = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Audit the split of a table of places: copies, neighbours, dates on both sides, shortcuts."""
+    from georama.verbs.judge_audit import OUTPUTS, as_dict, audit_table
+
+    out = out or Path(f"{table.stem}-audited")
+    found, notes = audit_table(
+        table,
+        split,
+        out=out,
+        target=target,
+        kind=kind,
+        place=place,
+        elevation=elevation,
+        inputs=columns or (),
+        footprint_m=footprint,
+        lon=lon,
+        lat=lat,
+        crs=crs,
+        layer=layer,
+        seed=seed,
+    )
+    _note(notes)
+    if as_json:
+        from georama.products.provenance import as_json as told
+
+        print(told(as_dict(found), indent=1))
+        return
+    print(f"{found.sentence}\n")
+    for one in found.findings:
+        print(f"{'LEAK' if one.leak else 'ok  '}  {one.name}: {one.sentence}")
+    print(f"\n{out}: {', '.join(OUTPUTS)}")
+
+
 def _note(notes: list[str]) -> None:
     """Tell on standard error what was dropped, guessed or fallen back to."""
     from georama.progress import told

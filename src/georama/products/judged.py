@@ -49,7 +49,7 @@ def write_judged(
         f"<h2>What was done</h2>{listed(about)}",
         provenance_section(made),
     ]
-    footer = f"Made by georama {escape(str(made['georama']))} {escape(str(made['created']))}."
+    footer = f"Made by georama {made['georama']} {made['created']}."
     target = Path(path)
     with writing(target) as temporary:
         temporary.write_text(

@@ -23,7 +23,7 @@ def page(
         heading: Of the page, plain text.
         verdict: What it shows in a sentence or two, plain text.
         sections: HTML; empty ones are left out.
-        footer: HTML.
+        footer: The last line, plain text.
         scripts: Script elements.
     """
     style = files("georama.products").joinpath("report.css").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def page(
         f"<h1>{escape(heading)}</h1>\n"
         f'<p class="verdict">{escape(verdict)}</p>\n'
         + "\n".join(part for part in sections if part)
-        + f"\n<footer>{footer}</footer>\n</main>\n{scripts}</body></html>\n"
+        + f"\n<footer>{escape(footer)}</footer>\n</main>\n{scripts}</body></html>\n"
     )
 
 
@@ -59,12 +59,30 @@ def listed(value: Any) -> str:
     return escape(str(value))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = False) -> str:
-    """A table of plain texts, the first column left-aligned; it scrolls where it is too wide."""
-    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    tight: bool = False,
+    words: bool = False,
+) -> str:
+    """A table of plain texts; it scrolls where it is too wide.
+
+    Args:
+        head: Names of the columns.
+        rows: Cells; the first column is left-aligned.
+        tight: Small letters.
+        words: The last column holds sentences.
+    """
+    looks = ["" for _ in head[1:]]
+    if words:
+        looks[-1] = ' class="words"'
+    names = "".join(
+        f"<th{look}>{escape(name)}</th>" for name, look in zip(head, ["", *looks], strict=True)
+    )
     body = "".join(
         f'<tr><td class="name">{escape(first)}</td>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+        + "".join(f"<td{look}>{escape(cell)}</td>" for cell, look in zip(rest, looks, strict=True))
         + "</tr>"
         for first, *rest in rows
     )
@@ -82,8 +100,21 @@ def figure(title: str, words: str, drawing: str) -> str:
     )
 
 
+def figures(drawn: Iterable[tuple[str, str, str]], *, large: bool = False) -> str:
+    """Drawings side by side, large ones in pairs: title, words and SVG of each."""
+    boxes = "".join(figure(*one) for one in drawn)
+    look = "charts large" if large else "charts"
+    return f'<div class="{look}">{boxes}</div>' if boxes else ""
+
+
+def notes_list(notes: Iterable[object]) -> str:
+    """What was dropped, guessed or fallen back to; "" where there is nothing to tell."""
+    items = "".join(f"<li>{escape(str(note))}</li>" for note in notes)
+    return f"<h3>Notes</h3><ul>{items}</ul>" if items else ""
+
+
 def provenance_section(made: Mapping[str, Any]) -> str:
-    """Where the page comes from, folded."""
+    """Command, inputs and versions, folded away."""
     if not made:
         return ""
     return (

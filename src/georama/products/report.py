@@ -24,6 +24,7 @@ from georama.products.charts import Series, chart, number
 from georama.products.colours import Scale, amount_scale, class_palette, width_scale
 from georama.products.geotiff import share_names
 from georama.products.overview import Overview, in_degrees, overview
+from georama.products.page import figures, page, provenance_section
 from georama.products.provenance import as_json
 from georama.products.report_parts import (
     MOST_CLASSES,
@@ -36,13 +37,11 @@ from georama.products.report_parts import (
     decimals_of,
     even,
     facts_section,
-    figures,
     is_fine,
+    made_by,
     metric_name,
     percent,
-    provenance_section,
     scatter,
-    whole_page,
     with_decimals,
     worded,
 )
@@ -128,17 +127,18 @@ def _page(
         _external_section(scores),
         data_section(scores),
         card_section(card),
-        provenance_section(scores),
+        provenance_section(made_by(scores)),
     ]
     made = (scores.get("provenance") or {}).get("created", "")
     script = files("georama.products").joinpath("report.js").read_text(encoding="utf-8")
-    return whole_page(
+    return page(
         heading,
         str(scores.get("sentence", "")),
         sections,
         f"Made by georama {scores.get('georama', '')} {made}. "
         "Coastline and borders: Natural Earth, public domain.",
-        f'<script type="application/json" id="data">{packed}</script>\n<script>{script}</script>\n',
+        scripts=f'<script type="application/json" id="data">{packed}</script>\n'
+        f"<script>{script}</script>\n",
     )
 
 

@@ -1,18 +1,18 @@
-"""What reports of maps and of models of images share: the page, tables, small charts, words."""
+"""What reports of maps and of models of images share: tables, small charts, words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from georama.products.charts import Series, chart, number
+from georama.products.page import listed, notes_list
 
 if TYPE_CHECKING:
     from georama.card import Card
@@ -33,45 +33,10 @@ _METRIC_NAMES = {
 }  # fmt: skip
 
 
-def whole_page(
-    heading: str, sentence: str, sections: Sequence[str], footer: str, script: str = ""
-) -> str:
-    """An HTML page of sections that fetches nothing; its policy forbids it to.
-
-    Args:
-        heading: Of the page, not escaped yet; nor are the sentence and the footer.
-        sentence: The verdict.
-        sections: HTML; empty ones are left out.
-        footer: The last line.
-        script: Elements that follow the sections, as HTML.
-    """
-    style = files("georama.products").joinpath("report.css").read_text(encoding="utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n"
-        f"<title>{escape(heading)}</title>\n<style>{style}</style></head>\n<body><main>\n"
-        f"<h1>{escape(heading)}</h1>\n"
-        f'<p class="verdict">{escape(sentence)}</p>\n'
-        + "\n".join(part for part in sections if part)
-        + f"\n<footer>{escape(footer)}</footer>\n</main>\n{script}</body></html>\n"
-    )
-
-
 def facts_section(facts: Sequence[tuple[str, str]]) -> str:
     """Large figures, each with the words that it needs."""
     cells = "".join(f"<div><b>{escape(big)}</b><span>{escape(s)}</span></div>" for big, s in facts)
     return f'<div class="facts">{cells}</div>' if facts else ""
-
-
-def figures(drawn: Sequence[tuple[str, str, str]]) -> str:
-    """Charts side by side: title, a sentence and the SVG of each."""
-    boxes = "".join(
-        f"<figure>{svg}<figcaption><b>{escape(title)}</b>{escape(text)}</figcaption></figure>"
-        for title, text, svg in drawn
-    )
-    return f'<div class="charts">{boxes}</div>' if drawn else ""
 
 
 def calibration(held: Sequence[tuple[float, float]], ranges: str) -> tuple[str, str, str]:
@@ -196,14 +161,8 @@ def data_section(scores: Mapping[str, Any]) -> str:
         text = f"{number(float(used.get('used', 0)))} places were used"
         lost = [f"{count} dropped: {reason}" for reason, count in dropped.items() if count]
         parts.append(f"<h3>Data</h3><p>{escape('; '.join([text, *lost]))}.</p>")
-    parts.append(notes_list(scores))
+    parts.append(notes_list(scores.get("notes") or ()))
     return f"<h2>Data and leakage</h2>{''.join(parts)}" if any(parts) else ""
-
-
-def notes_list(scores: Mapping[str, Any]) -> str:
-    """What was dropped, guessed or fallen back to."""
-    items = "".join(f"<li>{escape(str(note))}</li>" for note in scores.get("notes") or ())
-    return f"<h3>Notes</h3><ul>{items}</ul>" if items else ""
 
 
 def card_section(card: Card | Mapping[str, Any] | None) -> str:
@@ -218,35 +177,10 @@ def card_section(card: Card | Mapping[str, Any] | None) -> str:
     )
 
 
-def provenance_section(scores: Mapping[str, Any]) -> str:
-    """Command, inputs and versions, folded away."""
-    made = scores.get("provenance") or {}
+def made_by(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What `scores` say of where a model comes from, for `page.provenance_section`."""
     more = {key: scores[key] for key in ("encoder", "chosen", "seconds") if key in scores}
-    if not made and not more:
-        return ""
-    return (
-        "<h2>Provenance</h2><details><summary>Command, inputs, parameters and versions</summary>"
-        f"{listed({**made, **more})}</details>"
-    )
-
-
-def listed(value: Any) -> str:
-    """Nested plain values as definition lists, all escaped."""
-    if isinstance(value, Mapping):
-        rows = "".join(
-            f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>{listed(inner)}</dd>"
-            for key, inner in value.items()
-            if inner not in (None, "", [], (), {})
-        )
-        return f"<dl>{rows}</dl>"
-    if isinstance(value, float):
-        return escape(number(value))
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        inner = list(value)
-        if any(isinstance(one, Mapping) for one in inner):
-            return "".join(listed(one) for one in inner)
-        return escape(", ".join(number(v) if isinstance(v, float) else str(v) for v in inner))
-    return escape(str(value))
+    return {**(scores.get("provenance") or {}), **more}
 
 
 def best_of(values: Sequence[Any], metric: str) -> float | None:

@@ -16,6 +16,7 @@ from georama.card import Card
 from georama.heads.tasks import Task
 from georama.products.atomic import writing
 from georama.products.charts import number
+from georama.products.page import figures, notes_list, page, provenance_section
 from georama.products.report_parts import (
     ROLES,
     best_of,
@@ -25,14 +26,11 @@ from georama.products.report_parts import (
     decimals_of,
     even,
     facts_section,
-    figures,
     is_fine,
+    made_by,
     metric_name,
-    notes_list,
     percent,
-    provenance_section,
     scatter,
-    whole_page,
     with_decimals,
 )
 
@@ -77,17 +75,17 @@ def write_scene_report(
         _reach(scores, task),
         _data(scores),
         card_section(card),
-        provenance_section(scores),
+        provenance_section(made_by(scores)),
     ]
     made = scores.get("provenance") or {}
-    page = whole_page(
+    text = page(
         f"{scores['recipe']}: {scores['task'].replace('_', ' ', 1)}",
         str(scores["sentence"]),
         sections,
         f"Made by georama {made.get('georama', '')} {made.get('created', '')}.",
     )
     with writing(Path(path)) as part:
-        part.write_text(page, encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
     return Path(path)
 
 
@@ -238,7 +236,7 @@ def _data(scores: Mapping[str, Any]) -> str:
         for name, value in rows.items()
         if value
     )
-    return f"<h2>Data</h2><dl>{body}</dl>{notes_list(scores)}"
+    return f"<h2>Data</h2><dl>{body}</dl>{notes_list(scores.get('notes') or ())}"
 
 
 def _unit(task: Task) -> str:

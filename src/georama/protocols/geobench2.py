@@ -169,18 +169,31 @@ def leaderboard(
     return pd.DataFrame(rows)
 
 
+def listed_names(submissions: list[Submission]) -> dict[tuple[str, str, str], str]:
+    """How a list of all submissions calls their models, by mode, submission and model.
+
+    A model of two submissions is two models; the larger submission keeps the plain name.
+    """
+    names: dict[tuple[str, str, str], str] = {}
+    seen: set[tuple[str, str]] = set()
+    for one in sorted(submissions, key=lambda part: -len(part.runs)):
+        for model in dict.fromkeys(one.runs["model"]):
+            again = (one.mode, model) in seen
+            names[one.mode, one.name, model] = f"{model} ({one.name})" if again else model
+            seen.add((one.mode, model))
+    return names
+
+
 def joined(submissions: list[Submission]) -> dict[str, Board]:
-    """One board a mode, as the leaderboard lists them: a model of two submissions is two models."""
+    """One board a mode, as the leaderboard lists them, see `listed_names`."""
+    names = listed_names(submissions)
     found = {}
     for mode in dict.fromkeys(one.mode for one in submissions):
         parts = [one for one in submissions if one.mode == mode]
-        seen: set[str] = set()
-        tables = []
-        for one in sorted(parts, key=lambda part: -len(part.runs)):
-            again = set(one.runs["model"]) & seen
-            names = [f"{m} ({one.name})" if m in again else m for m in one.runs["model"]]
-            tables.append(one.runs.assign(model=names))
-            seen |= set(one.runs["model"])
+        tables = [
+            one.runs.assign(model=[names[mode, one.name, model] for model in one.runs["model"]])
+            for one in parts
+        ]
         found[mode] = Board.of(pd.concat(tables), parts[0].board.extremes)
     return found
 

@@ -238,19 +238,19 @@ def same_labels(
     return places, values[usable]
 
 
-def test_side(labels: Labels, split: str) -> NDArray[np.bool_]:
+def test_side(places: gpd.GeoDataFrame, split: str) -> NDArray[np.bool_]:
     """Which places the user's own split tests on."""
-    columns = [str(name) for name in labels.places.columns if name != "geometry"]
+    columns = [str(name) for name in places.columns if name != "geometry"]
     if split not in columns:
         raise UsageError(
             f"no column is called “{split}” (--split)",
             remedy=f"use one of {', '.join(nearest(split, columns))}",
         )
-    values = labels.places[split].astype("string").fillna("").str.strip().str.lower()
+    values = places[split].astype("string").fillna("").str.strip().str.lower()
     blank = np.flatnonzero(values == "")
     if len(blank):
         raise DataError(
-            f"--split {split} must tell training from test, {name_rows(labels.places, blank)} "
+            f"--split {split} must tell training from test, {name_rows(places, blank)} "
             f"{'says' if len(blank) == 1 else 'say'} nothing",
             remedy="fill the column",
         )

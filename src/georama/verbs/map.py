@@ -178,8 +178,9 @@ def map(
     absent = [] if area is None else absent_in_cells(layers)
     asked = _Request(
         labels=labels, layers=layers, encoder=find_encoder(model, weights), area=area,
-        wanted=wanted, truth=truth, tested=None if split is None else test_side(labels, split),
-        level=level, seed=seed, keep_layers=keep_layers,
+        wanted=wanted, truth=truth,
+        tested=None if split is None else test_side(labels.places, split), level=level,
+        seed=seed, keep_layers=keep_layers,
     )  # fmt: skip
     planned = _plan(asked)
     notes += long_told(planned["seconds"], planned["bytes_written"])
