@@ -47,10 +47,7 @@ CARD = Card(
     "small and has seen a few scenes of a few sensors, not a global archive.",
     licence="Apache-2.0",
     known_limits=(
-        (
-            "With few labels it beats raw bands and itself untrained on Sentinel-2 (docs/imagery.md); "
-            "on 8-bit Landsat it does not."
-        ),
+        "Few labels: it beats raw bands and itself untrained on Sentinel-2, not on 8-bit Landsat.",
         "Numbers that are no calibrated reflectance look strange to it until it is fitted.",
         "Dates are read one by one and averaged.",
     ),
