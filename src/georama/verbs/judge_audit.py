@@ -140,7 +140,7 @@ def audit_table(
     told = {**as_dict(found), "notes": notes, "provenance": made}
     with writing(out / FINDINGS) as temporary:
         temporary.write_text(as_json(told, indent=1), encoding="utf-8")
-    write_audited(out / REPORT, f"{Path(table).name}, split by {split}", found, notes, made)
+    write_audited(out / REPORT, f"{Path(table).name}: the split “{split}”", found, notes, made)
     return found, notes
 
 
