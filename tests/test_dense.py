@@ -256,3 +256,23 @@ def test_a_unet_learns_what_a_band_shows_and_survives_its_folder(tmp_path) -> No
         UNet()(chips)
     with pytest.raises(DataError, match="6 places and 5 truths"):
         UNet().fit(chips, truth[:5], task)
+
+
+@pytest.mark.parametrize("task", [COVER, USE])
+def test_a_band_that_is_missing_reads_as_what_was_usual(task: Task) -> None:
+    torch.manual_seed(0)
+    network = with_head(encoder("patches"), task, "pixels", bands=4)
+    dark = SENSORS["rgbn"].bands
+    usual = np.random.default_rng(0).uniform(0.4, 0.6, (8, 1, 4, 16, 16)).astype(np.float32)
+    chips = Chips(dark, usual, 1.0, np.zeros((8, 2)), np.zeros((8, 1)))
+    for _ in range(80):
+        network.train()(chips.batch())
+    network.eval()
+    # The encoder is no part of this: it sees the same.
+    said = network.look(chips.batch())
+    whole = network.answer(said, chips.batch())
+    lacking = network.answer(said, chips.without(dark[1:2]).batch())
+    zero = usual.copy()
+    zero[:, :, 1] = dark[1].mean
+    read_zero = network.answer(said, Chips(dark, zero, 1.0, chips.lonlat, chips.days).batch())
+    assert (lacking - whole).abs().mean() < 0.5 * (read_zero - whole).abs().mean()

@@ -181,8 +181,11 @@ class PixelHead(nn.Module):
         share = _around(known).clamp(min=1e-6)
         mean = _around(pixels) / share
         spread = (_around(pixels.square()) / share - mean.square()).clamp(min=1e-6).sqrt()
-        read = torch.cat([pixels, mean, spread, resized(maps[-1], pixels)], dim=1)
-        return self.layers(self.scale(read))
+        tokens = resized(maps[-1], pixels)
+        read = self.scale(torch.cat([pixels, mean, spread, tokens], dim=1))
+        # What is unknown is what was usual in training, not a band that reads zero.
+        seen = (_around(known) > 0).to(read.dtype)
+        return self.layers(read * torch.cat([known, seen, seen, torch.ones_like(tokens)], dim=1))
 
 
 class PooledPixels(nn.Module):
@@ -213,8 +216,12 @@ class PooledPixels(nn.Module):
         if self.training and len(read) == 1:
             # One place has no spread of its own: it is scaled by what earlier batches had.
             past = self.scale.running_mean, self.scale.running_var
-            return self.layers(nn.functional.batch_norm(read, *past))
-        return self.layers(self.scale(read))
+            read = nn.functional.batch_norm(read, *past)
+        else:
+            read = self.scale(read)
+        # What is unknown is what was usual in training, not a band that reads zero.
+        known = batch.known.flatten(3).any(-1).any(1).to(read.dtype)
+        return self.layers(read * torch.cat([known, known, torch.ones_like(vectors)], dim=1))
 
 
 def _around(x: Tensor) -> Tensor:
