@@ -114,7 +114,8 @@ def audit_table(
     days = None
     if "start" in columns:
         start = pd.to_datetime(places["start"], utc=True)
-        days = ((start - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)).to_numpy(np.float64)
+        since = (start - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
+        days = np.asarray(since, dtype=np.float64)
         days = days if np.isfinite(days).all() else None
         if days is None:
             notes.append("dates were left out, since some rows have none")
