@@ -11,6 +11,12 @@ dates, maps of several blocks) is within its time; LESS ViT attends in another w
 number of tokens. "forward" is without gradients, "both" forward and backward of a sum of squares.
 """
 
+# What is measured beside us is not installed here and has no types.
+# pyright: reportMissingImports=false
+# pyright: reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
+# pyright: reportReturnType=false
+
 import argparse
 import importlib.abc
 import importlib.machinery

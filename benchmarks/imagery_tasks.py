@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -325,7 +326,7 @@ def treesat() -> dict[str, Chips]:
     Needs h5py. Sentinel-1 is stored as power and becomes decibel; what Sentinel-2's masks call
     snow or cloud with 10 % or more is unknown; the image from the air is taken to pixels of 1 m.
     """
-    import h5py  # pyright: ignore[reportMissingImports]
+    import h5py
 
     plot = SAMPLES / "treesat_multisensor" / "Abies_alba_1_1005_WEFL_NLF"
     air = open_scene(plot.with_suffix(".tif"), sensor_name="rgbn")
@@ -334,7 +335,8 @@ def treesat() -> dict[str, Chips]:
     pixels = pixels.reshape(len(pixels), 60, 5, 60, 5).mean(axis=(2, 4))
     middle = air.lonlat(np.array([152.0]), np.array([152.0]))
     found = {"air": Chips(air.bands, pixels[None, None], 1.0, middle, np.full((1, 1), np.nan))}
-    with h5py.File(plot.with_suffix(".h5")) as file:
+    with h5py.File(plot.with_suffix(".h5")) as opened:
+        file: Any = opened
         read = {
             "S2": (file["sen-2-data"][:] * np.float32(1e-4), file["sen-2-products"][:], 2),
             "S1": (10 * np.log10(file["sen-1-asc-data"][:]), file["sen-1-asc-products"][:], 4),

@@ -16,6 +16,12 @@ memory, and how far the two maps lie apart at a window's width from the borders.
 whole raster as a tensor, as it wants it; reading it counts for both.
 """
 
+# What is measured beside us is not installed here and has no types.
+# pyright: reportCallIssue=false
+# pyright: reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
+# pyright: reportOptionalMemberAccess=false
+
 import argparse
 import importlib.util
 import json

@@ -90,7 +90,7 @@ def test_pixels_know_their_square_over_what_is_known_of_it() -> None:
     seen: list[torch.Tensor] = []
     head.scale.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     band = SENSORS["rgbn"].bands[:1]
-    values = np.arange(36, dtype=np.float32).reshape(1, 1, 1, 6, 6) / 360
+    values = (np.arange(36).reshape(1, 1, 1, 6, 6) / 360).astype(np.float32)
     values[0, 0, 0, 2, 2] = np.nan
     batch = Chips(band, values, 1.0, np.zeros((1, 2)), np.zeros((1, 1))).batch()
     head([torch.zeros(1, 2, 6, 6)], batch)

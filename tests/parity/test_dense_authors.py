@@ -67,7 +67,7 @@ def test_skysense_equals_the_authors_encoders_and_fusion():
     swin = {"rgbn": {**found, "window": made.SWIN["window"]}}
     model = SkySense.from_authors(state, attention_width=made.HEAD, swin=swin)
     assert (model.patch_px, model.finer, model.joined, model.side) == (4, 4, made.JOINED, 4)
-    encoder = model._ready()
+    encoder = model.encoder().eval()
     batches = {}
     for name, theirs in (("rgbn", "hr"), ("sentinel-2-l2a", "s2"), ("sentinel-1", "s1")):
         images = made.fine()[:, None] if theirs == "hr" else made.series(theirs)
